@@ -1,0 +1,63 @@
+//! What a model is to the rest of Bowerbird: text and numbers in, numbers and text out.
+//!
+//! Three traits ([`Embedder`], [`Reranker`], [`Generator`]) and the plain values they exchange. Models know no
+//! posts, no queries and no ads. An implementation is checked by the functions in [`contract`] (feature
+//! `testing`), which every one of them runs.
+
+mod embedding;
+mod generate;
+mod rerank;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
+#[cfg(any(test, feature = "testing"))]
+pub mod stub;
+
+pub use embedding::{Embedder, Embedding, EmbeddingSpace, TextRole};
+pub use generate::{Finish, GenerateRequest, GenerationStream, Generator, Message, Piece, Role, Usage};
+pub use rerank::{RerankLogit, Reranker};
+
+/// What can go wrong between a caller and a model.
+///
+/// The first two are mistakes of the caller, the others faults of the model or of the machine.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The text is empty or only white space.
+    #[error("text is empty: give at least one visible character")]
+    EmptyText,
+    /// The text is longer than a model accepts even after truncation rules were applied.
+    #[error("text has {found} bytes, the limit is {limit}: shorten or split it")]
+    TextTooLong {
+        /// Largest accepted size in bytes.
+        limit: usize,
+        /// Size of the text in bytes.
+        found: usize,
+    },
+    /// The model returned a vector of another length than it declares.
+    #[error("model returned {found} dimensions, expected {expected}: the model file is not the one configured")]
+    DimensionMismatch {
+        /// Dimensions the embedding space declares.
+        expected: usize,
+        /// Dimensions of the vector that came out.
+        found: usize,
+    },
+    /// The model returned NaN, an infinity, or a vector of length zero.
+    #[error("model returned a value that is not finite: check the model file with `bowerbird models verify`")]
+    NotFinite,
+    /// The model or its runtime failed.
+    #[error("model {model} failed: {message}")]
+    Failed {
+        /// Name of the model.
+        model: String,
+        /// What the runtime said.
+        message: String,
+    },
+    /// A remote model server could not be reached or refused.
+    #[error("model server {url} is unavailable: {message}")]
+    Unavailable {
+        /// Address of the server, without credentials.
+        url: String,
+        /// What went wrong.
+        message: String,
+    },
+}

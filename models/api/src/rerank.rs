@@ -1,0 +1,49 @@
+//! A query and a passage to one number.
+
+use crate::ModelError;
+
+/// Raw cross-encoder output: unbounded, finite, larger is more relevant.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct RerankLogit(f32);
+
+impl RerankLogit {
+    /// Wraps a finite logit; NaN and infinities are [`ModelError::NotFinite`].
+    pub fn new(value: f32) -> Result<Self, ModelError> {
+        if value.is_finite() { Ok(Self(value)) } else { Err(ModelError::NotFinite) }
+    }
+
+    /// The logit.
+    pub fn get(self) -> f32 {
+        self.0
+    }
+
+    /// The logistic function of the logit, within 0 to 1. A score of relevance, not a calibrated probability.
+    pub fn sigmoid(self) -> f32 {
+        1.0 / (1.0 + (-self.0).exp())
+    }
+}
+
+/// A model that scores one (query, passage) pair per call.
+pub trait Reranker: Send {
+    /// Name of the model in the catalog.
+    fn name(&self) -> &str;
+
+    /// Scores `passage` for `query`. A passage longer than the model's window is scored by its best window.
+    ///
+    /// The same pair gives the same logit whatever was scored before it.
+    /// Errors: [`ModelError::EmptyText`] when either side is blank, [`ModelError::Failed`].
+    fn score(&mut self, query: &str, passage: &str) -> Result<RerankLogit, ModelError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_are_finite_by_construction() {
+        assert!(RerankLogit::new(f32::NAN).is_err());
+        assert!(RerankLogit::new(f32::NEG_INFINITY).is_err());
+        let zero = RerankLogit::new(0.0).expect("finite");
+        assert!((zero.sigmoid() - 0.5).abs() < 1e-6);
+    }
+}

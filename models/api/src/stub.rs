@@ -1,0 +1,103 @@
+//! Small deterministic models for fast routing tests. They rank by shared words and know nothing.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    Embedder, Embedding, EmbeddingSpace, Finish, GenerateRequest, GenerationStream, Generator, ModelError, Piece,
+    RerankLogit, Reranker, TextRole, Usage,
+};
+
+fn words(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase).collect()
+}
+
+/// Feature-hashed bag of words; equal words give nearby vectors.
+pub struct StubEmbedder {
+    space: EmbeddingSpace,
+}
+
+impl StubEmbedder {
+    /// Vectors of `dim` components.
+    pub fn new(dim: usize) -> Self {
+        let space =
+            EmbeddingSpace { model: "stub".into(), checksum: "0".into(), dim, pooling: "mean".into() };
+        Self { space }
+    }
+}
+
+impl Embedder for StubEmbedder {
+    fn space(&self) -> &EmbeddingSpace {
+        &self.space
+    }
+
+    fn embed(&mut self, text: &str, _role: TextRole) -> Result<Embedding, ModelError> {
+        if text.trim().is_empty() {
+            return Err(ModelError::EmptyText);
+        }
+        let mut values = vec![1e-3; self.space.dim];
+        for word in words(text) {
+            let mut hasher = DefaultHasher::new();
+            word.hash(&mut hasher);
+            let hash = hasher.finish();
+            let slot = (hash % self.space.dim as u64) as usize;
+            values[slot] += if hash >> 63 == 0 { 1.0 } else { -1.0 };
+        }
+        Embedding::normalized(values)
+    }
+}
+
+/// Logit grows with the share of query words that the passage holds.
+pub struct StubReranker;
+
+impl Reranker for StubReranker {
+    fn name(&self) -> &'static str {
+        "stub"
+    }
+
+    fn score(&mut self, query: &str, passage: &str) -> Result<RerankLogit, ModelError> {
+        if query.trim().is_empty() || passage.trim().is_empty() {
+            return Err(ModelError::EmptyText);
+        }
+        let (query, passage) = (words(query), words(passage));
+        let shared = query.intersection(&passage).count() as f32;
+        RerankLogit::new(8.0 * shared / query.len().max(1) as f32 - 4.0)
+    }
+}
+
+/// Says a fixed text, whatever it is asked.
+pub struct StubGenerator {
+    text: String,
+}
+
+impl StubGenerator {
+    /// A generator that always says `text`, word by word.
+    pub fn saying(text: &str) -> Self {
+        Self { text: text.into() }
+    }
+}
+
+impl Generator for StubGenerator {
+    fn name(&self) -> &'static str {
+        "stub"
+    }
+
+    fn generate(&self, request: GenerateRequest) -> GenerationStream {
+        let (sender, receiver) = mpsc::channel(16);
+        let pieces: Vec<String> =
+            self.text.split_inclusive(' ').take(request.max_tokens).map(str::to_owned).collect();
+        tokio::spawn(async move {
+            let generated_tokens = pieces.len();
+            for piece in pieces {
+                if sender.send(Ok(Piece::Text(piece))).await.is_err() {
+                    return;
+                }
+            }
+            let usage = Usage { prompt_tokens: 0, generated_tokens, finish: Finish::Stop };
+            let _ = sender.send(Ok(Piece::Done(usage))).await;
+        });
+        receiver
+    }
+}
