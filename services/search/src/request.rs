@@ -1,0 +1,91 @@
+//! What a caller asks for.
+
+use std::time::Duration;
+
+use crate::fuse::Fusion;
+
+/// Which legs retrieve candidates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Both legs; one alone when the other is down.
+    #[default]
+    Auto,
+    /// BM25 only.
+    Lexical,
+    /// Dense retrieval only.
+    Vector,
+    /// Both legs.
+    Hybrid,
+}
+
+/// How hits are ordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// By fused and reranked score.
+    #[default]
+    Relevance,
+    /// Newest first, among posts that hold every word of the query.
+    Recent,
+    /// By `likes + 2·reposts + 2·replies`, among posts that hold every word of the query.
+    Engagement,
+}
+
+/// How the cross-encoder is used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RerankOptions {
+    /// Candidates scored by the cross-encoder; 0 turns the stage off.
+    pub depth: usize,
+    /// Share of the cross-encoder in the score of a reranked candidate, 0 to 1.
+    pub blend: f32,
+    /// Most time the stage may take; past it the fused order stands.
+    pub budget: Option<Duration>,
+}
+
+/// One search.
+#[derive(Clone, Debug)]
+pub struct SearchRequest {
+    /// What the person typed, in the query language of [`crate::parse`].
+    pub text: String,
+    /// Takes `text` as plain words, whatever it holds: for judged queries and questions.
+    pub plain: bool,
+    /// Restrictions in the same language; every part of it restricts.
+    pub filter: Option<String>,
+    /// Hits on the page, 1 to 100.
+    pub limit: usize,
+    /// Where an earlier page ended. With a cursor, `text` and `filter` must be what they were.
+    pub cursor: Option<String>,
+    /// Which legs retrieve.
+    pub mode: Mode,
+    /// How hits are ordered.
+    pub sort: Sort,
+    /// How the two legs are joined; the configured one when `None`.
+    pub fusion: Option<Fusion>,
+    /// Fields to count values of: `author`, `lang`, `tags`, `attributes.NAME`; at most 8.
+    pub facets: Vec<String>,
+    /// Reranking; the configured one when `None`.
+    pub rerank: Option<RerankOptions>,
+    /// Whether hits carry the score of each stage.
+    pub explain: bool,
+    /// Most time the whole search may take; optional stages give way first.
+    pub timeout: Option<Duration>,
+}
+
+impl SearchRequest {
+    /// A search for `text` with every default, ten hits.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            plain: false,
+            filter: None,
+            limit: 10,
+            cursor: None,
+            mode: Mode::Auto,
+            sort: Sort::Relevance,
+            fusion: None,
+            facets: Vec::new(),
+            rerank: None,
+            explain: false,
+            timeout: None,
+        }
+    }
+}
