@@ -1,0 +1,77 @@
+//! How long does a search over short posts take, what does the cross-encoder add, and what does it change?
+//!
+//! `cargo bench -p bowerbird-benches --bench search_latency`. One process, caches off, 10,000 demo posts, 40 queries in
+//! rounds that take turns between the variants, so that a slow minute of the machine meets all of them. Quality is the
+//! overlap of the first ten hits with those of the reranked list, beside the milliseconds.
+#![expect(clippy::print_stdout, reason = "the output of a bench")]
+
+use std::collections::BTreeMap;
+
+use bowerbird::eval::measure::latency;
+use bowerbird::stack::Stack;
+use bowerbird_benches::{POSTS, QUERIES, demo_without_caches};
+use bowerbird_search::{Mode, RerankOptions, SearchRequest};
+
+const ROUNDS: usize = 3;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let stack = demo_without_caches(0).await;
+        run(&stack).await;
+    });
+}
+
+async fn run(stack: &Stack) {
+    let rerank = stack.engine.config().rerank;
+    let off = RerankOptions { depth: 0, ..rerank };
+    let variants = [
+        ("lexical", Mode::Lexical, off),
+        ("vector", Mode::Vector, off),
+        ("fused", Mode::Hybrid, off),
+        ("reranked", Mode::Hybrid, rerank),
+    ];
+    let mut totals: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut stages: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut overlap: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for round in 0..=ROUNDS {
+        for q in QUERIES {
+            let mut tops: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+            for (name, mode, rerank) in variants {
+                let request = SearchRequest { mode, rerank: Some(rerank), ..SearchRequest::new(q) };
+                let page = stack.engine.search(&request).await.expect("a page");
+                assert!(page.degraded.is_empty(), "{q}: {:?} was skipped", page.degraded);
+                tops.insert(name, page.hits.iter().map(|hit| hit.post.id.to_string()).collect());
+                // The first round warms up.
+                if round > 0 {
+                    totals.entry(name).or_default().push(page.took.as_secs_f64() * 1e3);
+                    if name == "reranked" {
+                        for (stage, time) in &page.stages {
+                            stages.entry(stage.name()).or_default().push(time.as_secs_f64() * 1e3);
+                        }
+                    }
+                }
+            }
+            for (name, _, _) in variants {
+                let shared = tops[name].iter().filter(|id| tops["reranked"].contains(id)).count();
+                overlap.entry(name).or_default().push(shared as f64 / tops["reranked"].len().max(1) as f64);
+            }
+        }
+    }
+    println!("{POSTS} posts, {} queries × {ROUNDS} rounds, {} worker threads", QUERIES.len(), stack.config.models.worker_threads());
+    println!("{:<10} {:>8} {:>8} {:>8} {:>10} {:>12}", "whole", "p50 ms", "p95", "p99", "× fused", "overlap@10");
+    let fused = latency(totals["fused"].clone()).p50;
+    for (name, ms) in &totals {
+        let quantiles = latency(ms.clone());
+        let shared = overlap[name].iter().sum::<f64>() / overlap[name].len() as f64;
+        println!(
+            "{name:<10} {:>8.2} {:>8.2} {:>8.2} {:>10.2} {shared:>12.2}",
+            quantiles.p50, quantiles.p95, quantiles.p99, quantiles.p50 / fused
+        );
+    }
+    println!("{:<10} {:>8} {:>8} {:>8}", "stage", "p50 ms", "p95", "p99");
+    for (name, ms) in &stages {
+        let quantiles = latency(ms.clone());
+        println!("{name:<10} {:>8.2} {:>8.2} {:>8.2}", quantiles.p50, quantiles.p95, quantiles.p99);
+    }
+}

@@ -1,0 +1,76 @@
+//! What several benches need: the demo with its caches off, and sums over samples.
+
+use std::path::PathBuf;
+
+use bowerbird::cli::PostCount;
+use bowerbird::demo;
+use bowerbird::stack::Stack;
+use bytesize::ByteSize;
+
+/// Posts of the benched demo.
+pub const POSTS: usize = 10_000;
+
+/// The demo of [`POSTS`] posts with real models and no caches, so that every query is encoded and every pair scored.
+///
+/// The index is kept in the user's cache between runs.
+///
+/// # Panics
+/// When models or posts cannot be loaded; the message says what to do.
+pub async fn demo_without_caches(workers: usize) -> Stack {
+    let mut config = bowerbird_tests::test_config();
+    config.models.query_cache = ByteSize(0);
+    config.models.score_cache = ByteSize(0);
+    config.models.workers = workers;
+    config.search.rerank_budget = std::time::Duration::from_secs(60);
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .expect("HOME is set");
+    let dir = cache.join("bowerbird").join("bench-data").join(format!("demo-{POSTS}"));
+    std::fs::create_dir_all(&dir).expect("a directory for bench data");
+    demo::prepare(&config, &dir, PostCount::First(POSTS)).await.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Questions and searches that people might put to the demo posts.
+pub const QUERIES: [&str; 40] = [
+    "can't nod off at night",
+    "my head is throbbing",
+    "shoes for jogging",
+    "kids not getting their shots",
+    "office job aching spine",
+    "gadgets that count your steps",
+    "are vaping devices safe for teenagers",
+    "new york large soda ban",
+    "hospital nurse infected in Texas",
+    "mosquito disease caribbean",
+    "is coffee good or bad for you",
+    "does aspirin prevent cancer",
+    "is barefoot running better",
+    "foods that lower blood pressure",
+    "how much water should I drink",
+    "symptoms of a heart attack in women",
+    "healthy breakfast ideas",
+    "yoga for beginners",
+    "flu shot side effects",
+    "insurance marketplace enrollment deadline",
+    "measles outbreak disneyland",
+    "quit smoking tips",
+    "stress at work",
+    "sunscreen safe for children",
+    "low carb or low fat diet",
+    "peanut allergy treatment",
+    "strength training for older adults",
+    "depression after childbirth",
+    "antibiotic resistance superbugs",
+    "autism causes",
+    "concussion in football players",
+    "gluten free diet benefits",
+    "vitamin D supplements",
+    "hospital prices",
+    "nursing home care",
+    "teen pregnancy rate",
+    "hepatitis C drug cost",
+    "medical marijuana",
+    "air pollution asthma",
+    "HPV vaccine girls",
+];

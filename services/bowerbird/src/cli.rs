@@ -1,0 +1,262 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Search that answers and ads that pay for it, on your own machine.
+#[derive(Debug, Parser)]
+#[command(name = "bowerbird", version, about, propagate_version = true)]
+pub struct Cli {
+    /// Settings shared by every command.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Settings shared by every command.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// Configuration file (TOML); `BOWERBIRD_SECTION__KEY` variables override it.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory with model files, used as it is and never fetched into.
+    #[arg(long, global = true, value_name = "DIR", env = "BOWERBIRD_MODELS_DIR")]
+    pub models_dir: Option<PathBuf>,
+    /// Log level or filter, such as `info` or `bowerbird=debug`.
+    #[arg(long, global = true, default_value = "warn", env = "BOWERBIRD_LOG")]
+    pub log: String,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fetch models, demo posts and demo ads, index them, run sample queries, then serve.
+    Demo(DemoArgs),
+    /// Serve the HTTP interface and the web page.
+    Serve(ServeArgs),
+    /// Load posts from JSONL files (.jsonl or .jsonl.gz).
+    Index(IndexArgs),
+    /// Search once, without a server.
+    Search(SearchArgs),
+    /// Answer one question, without a server.
+    Ask(AskArgs),
+    /// Measure quality and speed on judged data.
+    Eval(EvalArgs),
+    /// Manage ads.
+    Ads(AdsArgs),
+    /// Fetch, list and verify model files.
+    Models(ModelsArgs),
+}
+
+/// `bowerbird demo`
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where the demo's index is kept; the user's data directory when absent.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// How many posts to index: a number, or `all` for 46,728.
+    #[arg(long, default_value = "10000")]
+    pub posts: PostCount,
+    /// Where to serve.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Stop after the sample queries.
+    #[arg(long)]
+    pub no_serve: bool,
+}
+
+/// A number of posts, or all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostCount {
+    /// The first so many.
+    First(usize),
+    /// All there are.
+    All,
+}
+
+impl std::str::FromStr for PostCount {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(number) if number > 0 => Ok(Self::First(number)),
+            _ if text == "all" => Ok(Self::All),
+            _ => Err("expected a number from 1, or `all`".into()),
+        }
+    }
+}
+
+/// `bowerbird serve`
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where posts, indexes and ads are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Where to listen; the configuration's when absent.
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
+}
+
+/// `bowerbird index`
+#[derive(Debug, Args)]
+pub struct IndexArgs {
+    /// Where posts, indexes and ads are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Say at the end what was done, as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Files of posts, one JSON object a line; `.gz` is unpacked.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// `bowerbird search`
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// Where posts, indexes and ads are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Print what `POST /v1/search` answers.
+    #[arg(long)]
+    pub json: bool,
+    /// Show the score of each stage.
+    #[arg(long)]
+    pub explain: bool,
+    /// Hits on the page.
+    #[arg(long, default_value_t = 10)]
+    pub limit: usize,
+    /// The query.
+    #[arg(required = true, allow_hyphen_values = true)]
+    pub query: Vec<String>,
+}
+
+/// `bowerbird ask`
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// Where posts, indexes and ads are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Print what `POST /v1/answer` answers.
+    #[arg(long)]
+    pub json: bool,
+    /// The question.
+    #[arg(required = true, allow_hyphen_values = true)]
+    pub question: Vec<String>,
+}
+
+/// `bowerbird eval`
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub what: EvalCommand,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum EvalCommand {
+    /// nDCG@10, MRR@10, recall@100 and latency of every stage on a BEIR folder.
+    Retrieval(EvalRetrievalArgs),
+}
+
+/// A stage whose ranking is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EvalStage {
+    /// BM25.
+    Lexical,
+    /// Dense retrieval.
+    Vector,
+    /// Both, fused.
+    Fused,
+    /// Fused, with the cross-encoder blended in.
+    Reranked,
+}
+
+/// `bowerbird eval retrieval`
+#[derive(Debug, Args)]
+pub struct EvalRetrievalArgs {
+    /// BEIR folder: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.
+    #[arg(long, value_name = "DIR")]
+    pub dataset: PathBuf,
+    /// Name of the qrels file without `.tsv`.
+    #[arg(long, default_value = "test")]
+    pub split: String,
+    /// Answer only the first N judged queries.
+    #[arg(long, value_name = "N")]
+    pub queries: Option<usize>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Write the ranking in TREC form.
+    #[arg(long, value_name = "FILE")]
+    pub run_file: Option<PathBuf>,
+    /// Which stage's ranking goes into the run file.
+    #[arg(long, value_enum, default_value = "reranked")]
+    pub run_stage: EvalStage,
+    /// Keep the index here and use it again; a temporary directory when absent.
+    #[arg(long, value_name = "DIR")]
+    pub index_dir: Option<PathBuf>,
+}
+
+/// `bowerbird ads`
+#[derive(Debug, Args)]
+pub struct AdsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub what: AdsCommand,
+}
+
+/// What to do with ads.
+#[derive(Debug, Subcommand)]
+pub enum AdsCommand {
+    /// Load advertisers, campaigns, ad groups and ads from a JSON file; repeating it changes nothing.
+    Import {
+        /// Where posts, indexes and ads are kept.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// The file.
+        file: PathBuf,
+    },
+    /// Budget, spend, impressions and clicks of every campaign.
+    Report {
+        /// Where posts, indexes and ads are kept.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `bowerbird models`
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub what: ModelsCommand,
+}
+
+/// What to do with model files.
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// Fetch every file that is missing, and check it.
+    Fetch {
+        /// Only these entries.
+        names: Vec<String>,
+    },
+    /// What the catalog knows, and what is here.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the SHA-256 of every file that is here.
+    Verify {
+        /// Only these entries.
+        names: Vec<String>,
+    },
+}

@@ -1,0 +1,44 @@
+//! `bowerbird ads`
+
+use anyhow::Context;
+
+use super::open;
+use crate::cli::AdsCommand;
+use crate::config::Config;
+use crate::progress::Bars;
+use crate::stack::{Parts, Stack};
+
+/// Largest file of ads.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+
+pub async fn run(config: &Config, command: AdsCommand) -> anyhow::Result<()> {
+    let parts = Parts { answer: false, ads: true };
+    match command {
+        AdsCommand::Import { data_dir, file } => {
+            let size = std::fs::metadata(&file).with_context(|| format!("cannot read {}", file.display()))?.len();
+            anyhow::ensure!(size <= MAX_FILE_BYTES, "{} has {size} bytes, the limit is {MAX_FILE_BYTES}", file.display());
+            let json = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let stack = Stack::open(config, &data_dir, parts, &Bars::default()).await?;
+            let ads = stack.ads.as_ref().context("ads are off: set ads.enabled = true")?;
+            let report = ads.import_json(&json).await?;
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        }
+        AdsCommand::Report { data_dir, json } => {
+            let stack = open(config, &data_dir, parts).await?;
+            let ads = stack.ads.as_ref().context("ads are off: set ads.enabled = true")?;
+            let rows = ads.campaigns(jiff::Timestamp::now()).await?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&rows)?);
+            } else {
+                println!("{:<28} {:>12} {:>12} {:>12} {:>7} {:>7}", "campaign", "budget/day", "spent today", "reserved", "shown", "clicks");
+                for row in rows {
+                    println!(
+                        "{:<28} {:>12} {:>12} {:>12} {:>7} {:>7}",
+                        row.campaign_id, row.daily_budget, row.settled_today, row.reserved_today, row.impressions, row.clicks
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! `bowerbird index`
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use bowerbird_live::{Live, Outcome};
+use bowerbird_posts::{Op, Post, ReadError, read_jsonl};
+use indicatif::ProgressBar;
+
+use crate::cli::IndexArgs;
+use crate::config::Config;
+use crate::progress::{Bars, counting};
+use crate::stack::{Parts, Stack};
+
+/// Posts written together.
+const BATCH: usize = 1000;
+/// Refused lines that are told one by one.
+const TOLD: usize = 10;
+
+/// What a bulk load did.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Loaded {
+    /// New posts.
+    pub created: u64,
+    /// Posts whose text or counts changed.
+    pub changed: u64,
+    /// Posts that were there already.
+    pub unchanged: u64,
+    /// Lines refused.
+    pub refused: u64,
+    /// Seconds until every post was found by word and meaning.
+    pub seconds: f64,
+}
+
+pub async fn run(config: &Config, args: IndexArgs) -> anyhow::Result<()> {
+    for file in &args.files {
+        std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    }
+    let stack = Stack::open(config, &args.data_dir, Parts::SEARCH, &Bars::default()).await?;
+    let live = stack.live.clone();
+    let files = args.files;
+    let loaded = tokio::task::spawn_blocking(move || {
+        let mut all = Loaded::default();
+        let begun = Instant::now();
+        for file in &files {
+            load(&live, file, &mut all)?;
+        }
+        finish(&live)?;
+        all.seconds = begun.elapsed().as_secs_f64();
+        anyhow::Ok(all)
+    })
+    .await??;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&loaded)?);
+    } else {
+        println!(
+            "{} new, {} changed, {} unchanged, {} refused in {:.1} s",
+            loaded.created, loaded.changed, loaded.unchanged, loaded.refused, loaded.seconds
+        );
+    }
+    if loaded.refused > 0 {
+        bail!("{} lines were refused; every other post is in", loaded.refused);
+    }
+    Ok(())
+}
+
+fn load(live: &Live, file: &Path, loaded: &mut Loaded) -> anyhow::Result<()> {
+    let bar = counting(&file.display().to_string(), 0);
+    let mut batch = Vec::with_capacity(BATCH);
+    for line in read_jsonl(file)? {
+        match line {
+            Ok(post) => batch.push(post),
+            Err(error @ ReadError::Io { .. }) => return Err(error.into()),
+            Err(error) => {
+                loaded.refused += 1;
+                if loaded.refused as usize <= TOLD {
+                    bar.println(format!("refused: {error}"));
+                }
+            }
+        }
+        if batch.len() == BATCH {
+            write(live, &mut batch, loaded)?;
+            bar.inc(BATCH as u64);
+        }
+    }
+    write(live, &mut batch, loaded)?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Writes `batch` durably and empties it.
+pub fn write(live: &Live, batch: &mut Vec<Post>, loaded: &mut Loaded) -> anyhow::Result<()> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let ops = batch.drain(..).map(|post| Op::Upsert(Box::new(post))).collect();
+    for outcome in live.write_blocking(ops)? {
+        match outcome {
+            Outcome::Created { .. } => loaded.created += 1,
+            Outcome::Replaced { .. } | Outcome::CountsChanged { .. } => loaded.changed += 1,
+            Outcome::Unchanged { .. } => loaded.unchanged += 1,
+            Outcome::Deleted { .. } | Outcome::NotFound => {}
+        }
+    }
+    Ok(())
+}
+
+/// Waits, with a bar, until every post is found by word and by meaning.
+pub fn finish(live: &Live) -> anyhow::Result<()> {
+    let pending = live.status().vectors_pending;
+    let bar: ProgressBar = counting("embedding posts", pending);
+    std::thread::scope(|scope| {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let shown = bar.clone();
+        scope.spawn(move || {
+            while stopped.recv_timeout(std::time::Duration::from_millis(200))
+                == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
+                shown.set_position(pending.saturating_sub(live.status().vectors_pending));
+            }
+        });
+        let flushed = live.flush();
+        drop(stop);
+        flushed
+    })?;
+    bar.finish_and_clear();
+    Ok(())
+}

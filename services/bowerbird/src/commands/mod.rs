@@ -1,0 +1,61 @@
+//! One file a command. Only these print.
+#![expect(clippy::print_stdout, reason = "the output of a command line program")]
+
+pub mod ads;
+pub mod ask;
+pub mod index;
+pub mod models;
+pub mod search;
+pub mod serve;
+
+use std::path::Path;
+
+use anyhow::Context;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Command, EvalCommand};
+use crate::config::Config;
+use crate::progress::Bars;
+use crate::stack::{Parts, Stack};
+use crate::{demo, eval};
+
+/// Runs a command to its end.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&cli.common.log).with_context(|| format!("--log {}", cli.common.log))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let mut config = Config::load(cli.common.config.as_deref())?;
+    if let Some(dir) = cli.common.models_dir {
+        config.models.dir = Some(dir);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(crate::config::cores().clamp(2, 8))
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Demo(args) => demo::run(config, args).await,
+            Command::Serve(args) => serve::run(config, args).await,
+            Command::Index(args) => index::run(&config, args).await,
+            Command::Search(args) => search::run(&config, args).await,
+            Command::Ask(args) => ask::run(&config, args).await,
+            Command::Eval(args) => match args.what {
+                EvalCommand::Retrieval(args) => eval::retrieval::run(&config, args).await,
+            },
+            Command::Ads(args) => ads::run(&config, args.what).await,
+            Command::Models(args) => models::run(&config, args.what),
+        }
+    })
+}
+
+/// Opens an existing data directory.
+async fn open(config: &Config, data_dir: &Path, parts: Parts) -> anyhow::Result<Stack> {
+    std::fs::metadata(data_dir)
+        .with_context(|| format!("data directory {}: load posts into it with `bowerbird index` first", data_dir.display()))?;
+    Stack::open(config, data_dir, parts, &Bars::default()).await
+}
+
+/// Words of the command line as one query.
+fn joined(words: &[String]) -> String {
+    words.join(" ")
+}

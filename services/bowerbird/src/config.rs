@@ -1,0 +1,364 @@
+//! The configuration: one TOML file, then environment overrides, read once.
+//!
+//! `BOWERBIRD_SEARCH__DEPTH=50` overrides `[search] depth`. Unknown keys are refused, and every problem of a value
+//! is reported at once.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytesize::ByteSize;
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The HTTP server.
+    pub server: ServerConfig,
+    /// Models that encode.
+    pub models: ModelsConfig,
+    /// The model that writes.
+    pub generator: GeneratorConfig,
+    /// Indexes.
+    pub index: IndexConfig,
+    /// Search.
+    pub search: SearchSettings,
+    /// Answers.
+    pub answer: AnswerSettings,
+    /// Ads.
+    pub ads: AdsSettings,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Keys that callers of `/v1` present as `Authorization: Bearer KEY`; none means that everybody may call.
+    pub api_keys: Vec<String>,
+    /// Largest body of a JSON call.
+    pub max_json: ByteSize,
+    /// Largest body of `POST /v1/posts`.
+    pub max_posts: ByteSize,
+    /// Calls in progress before another is refused with 429.
+    pub max_in_flight: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            api_keys: Vec::new(),
+            max_json: ByteSize::kib(256),
+            max_posts: ByteSize::mib(32),
+            max_in_flight: 256,
+        }
+    }
+}
+
+/// Which execution provider runs the ONNX models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU, falling back to the processor with a warning.
+    Cuda,
+    /// A GPU when one works, else the processor.
+    #[default]
+    Auto,
+}
+
+/// `[models]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelsConfig {
+    /// Model files, used as they are and never fetched into; the user's cache when absent.
+    pub dir: Option<PathBuf>,
+    /// Catalog name of the embedder.
+    pub embedder: String,
+    /// Catalog name of the reranker.
+    pub reranker: String,
+    /// Which execution provider to ask for.
+    pub provider: Provider,
+    /// Whether to stop when the GPU asked for cannot be used.
+    pub require_gpu: bool,
+    /// Worker threads, each with its own single-threaded sessions; 0 means one per core, at most 8.
+    pub workers: usize,
+    /// Texts waiting for a worker before another is refused.
+    pub queue: usize,
+    /// Memory for embeddings of recent queries.
+    pub query_cache: ByteSize,
+    /// Memory for cross-encoder scores of recent pairs.
+    pub score_cache: ByteSize,
+}
+
+impl Default for ModelsConfig {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            embedder: "bge-small-en-v1.5".into(),
+            reranker: "ms-marco-MiniLM-L-12-v2".into(),
+            provider: Provider::Auto,
+            require_gpu: false,
+            workers: 0,
+            queue: 4096,
+            query_cache: ByteSize::mib(16),
+            score_cache: ByteSize::mib(16),
+        }
+    }
+}
+
+impl ModelsConfig {
+    /// Worker threads in force.
+    pub fn worker_threads(&self) -> usize {
+        if self.workers > 0 { self.workers } else { cores().min(8) }
+    }
+}
+
+/// Cores this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Which generator writes answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GeneratorKind {
+    /// The GGUF model of the catalog, in this process.
+    #[default]
+    Embedded,
+    /// A server that speaks the OpenAI chat protocol.
+    Remote,
+}
+
+/// `[generator]`
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GeneratorConfig {
+    /// Which generator writes.
+    pub kind: GeneratorKind,
+    /// Embedded: catalog name. Remote: name of the model at the server.
+    pub model: String,
+    /// Embedded: threads; 0 means one per core, at most 4.
+    pub threads: usize,
+    /// Remote: address up to and without `/chat/completions`, such as `http://127.0.0.1:11434/v1`.
+    pub base_url: String,
+    /// Remote: key, best given as `BOWERBIRD_GENERATOR__API_KEY`.
+    pub api_key: Option<String>,
+    /// Remote: most time to connect.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// Remote: most time of one generation.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+}
+
+impl Default for GeneratorConfig {
+    fn default() -> Self {
+        Self {
+            kind: GeneratorKind::Embedded,
+            model: "smollm2-135m-instruct".into(),
+            threads: 0,
+            base_url: String::new(),
+            api_key: None,
+            connect_timeout: Duration::from_secs(3),
+            request_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl std::fmt::Debug for GeneratorConfig {
+    /// Everything but the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GeneratorConfig")
+            .field("kind", &self.kind)
+            .field("model", &self.model)
+            .field("base_url", &self.base_url)
+            .field("api_key", &self.api_key.as_ref().map(|_| "set"))
+            .finish_non_exhaustive()
+    }
+}
+
+/// `[index]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IndexConfig {
+    /// Vectors from which on a graph index serves instead of the flat scan, which is faster and exact below.
+    pub hnsw_min_points: usize,
+    /// Most time between two commits of the lexical index while posts arrive.
+    #[serde(with = "humantime_serde")]
+    pub commit_interval: Duration,
+}
+
+impl Default for IndexConfig {
+    fn default() -> Self {
+        Self { hnsw_min_points: 200_000, commit_interval: Duration::from_millis(100) }
+    }
+}
+
+/// `[search]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SearchSettings {
+    /// Candidates of each leg.
+    pub depth: usize,
+    /// Share of the dense leg in the fused score, 0 to 1.
+    pub vector_weight: f32,
+    /// Candidates scored by the cross-encoder; 0 turns it off.
+    pub rerank_depth: usize,
+    /// Share of the cross-encoder in the score of a reranked hit, 0 to 1.
+    pub rerank_blend: f32,
+    /// Most time of the cross-encoder; past it the fused order stands.
+    #[serde(with = "humantime_serde")]
+    pub rerank_budget: Duration,
+    /// Most time of a search that states none.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+impl Default for SearchSettings {
+    fn default() -> Self {
+        Self {
+            depth: 100,
+            vector_weight: 0.7,
+            rerank_depth: 16,
+            rerank_blend: 0.3,
+            rerank_budget: Duration::from_millis(400),
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// `[answer]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AnswerSettings {
+    /// Posts given to the answer.
+    pub sources: usize,
+    /// Most sentences.
+    pub max_sentences: usize,
+    /// Most time of an answer.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+impl Default for AnswerSettings {
+    fn default() -> Self {
+        Self { sources: 8, max_sentences: 3, timeout: Duration::from_secs(20) }
+    }
+}
+
+/// `[ads]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdsSettings {
+    /// Whether ads are served at all.
+    pub enabled: bool,
+    /// Lowest price of a click, in millionths of the currency unit.
+    pub reserve_micros: i64,
+    /// Most sponsored blocks of a page, at most 2.
+    pub slots: usize,
+    /// Most time of a decision.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+impl Default for AdsSettings {
+    fn default() -> Self {
+        Self { enabled: true, reserve_micros: 50_000, slots: 2, timeout: Duration::from_millis(500) }
+    }
+}
+
+impl Config {
+    /// Reads `file`, if given, and the environment.
+    pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = file {
+            // Figment takes a missing file for an empty one; a file that was named must be there.
+            std::fs::metadata(file).with_context(|| format!("configuration file {}", file.display()))?;
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        // Single variables that tests and tools set are not configuration keys.
+        let sections = ["server", "models", "generator", "index", "search", "answer", "ads"];
+        figment = figment.merge(
+            Env::prefixed("BOWERBIRD_")
+                .filter(move |key| key.as_str().to_lowercase().split_once("__").is_some_and(|(s, _)| sections.contains(&s)))
+                .split("__"),
+        );
+        let config: Self = figment.extract().map_err(|errors| {
+            let lines: Vec<String> = errors.into_iter().map(|error| error.to_string()).collect();
+            anyhow::anyhow!("configuration is not valid:\n  {}", lines.join("\n  "))
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Every value out of range, reported at once.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        let mut problems = Vec::new();
+        let mut check = |good: bool, problem: String| {
+            if !good {
+                problems.push(problem);
+            }
+        };
+        let share = |value: f32| (0.0..=1.0).contains(&value);
+        check((1..=1000).contains(&self.search.depth), format!("search.depth is {}, expected 1 to 1000", self.search.depth));
+        check(share(self.search.vector_weight), format!("search.vector_weight is {}, expected 0 to 1", self.search.vector_weight));
+        check(share(self.search.rerank_blend), format!("search.rerank_blend is {}, expected 0 to 1", self.search.rerank_blend));
+        check(self.search.rerank_depth <= 200, format!("search.rerank_depth is {}, expected at most 200", self.search.rerank_depth));
+        check((1..=20).contains(&self.answer.sources), format!("answer.sources is {}, expected 1 to 20", self.answer.sources));
+        check((1..=10).contains(&self.answer.max_sentences), format!("answer.max_sentences is {}, expected 1 to 10", self.answer.max_sentences));
+        check((1..=2).contains(&self.ads.slots), format!("ads.slots is {}, expected 1 or 2", self.ads.slots));
+        check(self.ads.reserve_micros >= 0, format!("ads.reserve_micros is {}, expected 0 or more", self.ads.reserve_micros));
+        check(self.models.workers <= 64, format!("models.workers is {}, expected at most 64", self.models.workers));
+        check(self.models.queue > 0, "models.queue is 0, expected 1 or more".into());
+        check(self.server.max_in_flight > 0, "server.max_in_flight is 0, expected 1 or more".into());
+        check(self.server.api_keys.iter().all(|key| key.len() >= 16), "server.api_keys holds a key under 16 characters: use a longer random one".into());
+        if self.generator.kind == GeneratorKind::Remote {
+            let url = &self.generator.base_url;
+            check(url.starts_with("http://") || url.starts_with("https://"), format!("generator.base_url is {url:?}, expected http:// or https://"));
+        }
+        if problems.is_empty() { Ok(()) } else { bail!("configuration is not valid:\n  {}", problems.join("\n  ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str) -> anyhow::Result<Config> {
+        let file = tempfile::NamedTempFile::new().expect("temp file");
+        std::fs::write(file.path(), toml).expect("written");
+        Config::load(Some(file.path()))
+    }
+
+    #[test]
+    fn units_are_written_out() {
+        let config = load("[search]\nrerank_budget = \"80ms\"\n[server]\nmax_posts = \"8MiB\"").expect("valid");
+        assert_eq!(config.search.rerank_budget, Duration::from_millis(80));
+        assert_eq!(config.server.max_posts, ByteSize::mib(8));
+    }
+
+    #[test]
+    fn unknown_keys_and_every_bad_value_are_named() {
+        let error = load("[search]\ndept = 3").expect_err("unknown").to_string();
+        assert!(error.contains("dept"), "{error}");
+        let error = load("[search]\ndepth = 0\nvector_weight = 7.0\n[ads]\nslots = 9").expect_err("bad").to_string();
+        for part in ["search.depth", "search.vector_weight", "ads.slots"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(Config::load(Some(Path::new("/nowhere.toml"))).is_err());
+    }
+
+    #[test]
+    fn the_key_is_not_shown() {
+        let generator = GeneratorConfig { api_key: Some("secret-key".into()), ..GeneratorConfig::default() };
+        assert!(!format!("{generator:?}").contains("secret-key"));
+    }
+}

@@ -1,0 +1,135 @@
+//! A query with its ads, and a question with its answer: what the command line and the server share.
+//!
+//! The organic part is complete before an ad is looked for, so no ad can touch a score, an order or a word.
+
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use bowerbird_ads::AdRequest;
+use bowerbird_answer::{AnswerRequest, Source};
+use bowerbird_search::{ResultPage, SearchRequest};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::http::problem::Problem;
+use crate::stack::Stack;
+use crate::wire::ads::{DecideBody, Sponsored};
+use crate::wire::answer::AnswerBody;
+use crate::wire::search::{SearchBody, SearchPage, page};
+
+/// A page, with its sponsored part when asked for.
+pub async fn search(stack: &Stack, body: &SearchBody, request_id: &str) -> Result<SearchPage, Problem> {
+    let organic = stack.engine.search(&body.request(stack.engine.config())).await?;
+    let ads = if body.ads && body.cursor.is_none() {
+        let sensitive = organic.hits.iter().any(|hit| bowerbird_ads::is_sensitive(&hit.post.text));
+        sponsored(stack, &organic.query.text, sensitive, body.explain).await
+    } else {
+        None
+    };
+    Ok(page(organic, body.explain, ads, request_id.to_owned()))
+}
+
+/// The posts an answer is written from, and the request for it.
+pub async fn question(stack: &Stack, body: &AnswerBody) -> Result<(ResultPage, AnswerRequest), Problem> {
+    let settings = &stack.config.answer;
+    let timeout = body.timeout_ms.map_or(settings.timeout, |ms| Duration::from_millis(ms.clamp(1, 120_000)));
+    let deadline = Instant::now() + timeout;
+    if let Some(found) = body.max_sentences.filter(|n| !(1..=10).contains(n)) {
+        let message = format!("max_sentences is {found}, expected 1 to 10");
+        return Err(Problem::invalid("max_sentences_out_of_range", "max_sentences", message));
+    }
+    let request = SearchRequest {
+        filter: body.filter.clone(),
+        limit: settings.sources,
+        timeout: Some(timeout),
+        ..SearchRequest::new(&body.q)
+    };
+    let found = stack.engine.search(&request).await?;
+    if found.query.text.is_empty() {
+        return Err(Problem::invalid("empty_query", "q", "q has operators but no words: ask something"));
+    }
+    let sources = found
+        .hits
+        .iter()
+        .zip(1..)
+        .map(|(hit, n)| Source {
+            n,
+            post_id: hit.post.id.to_string(),
+            author: hit.post.author.clone(),
+            created_at: hit.post.created_at.to_string(),
+            text: hit.post.text.clone(),
+            score: hit.scores.r#final,
+        })
+        .collect();
+    let request = AnswerRequest {
+        question: found.query.text.clone(),
+        sources,
+        deadline,
+        max_sentences: body.max_sentences.unwrap_or(settings.max_sentences),
+        seed: 0,
+    };
+    Ok((found, request))
+}
+
+/// The answerer, or the problem that there is none.
+pub fn answerer(stack: &Stack) -> Result<&bowerbird_answer::Answerer, Problem> {
+    stack.answerer.as_ref().ok_or_else(|| {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "internal",
+            "no_generator",
+            "no generator is loaded: set [generator] in the configuration",
+        )
+    })
+}
+
+/// Sponsored blocks for `text`; `None` when ads are off. A failed decision is an empty slot with its reason, never a
+/// failed page.
+pub async fn sponsored(stack: &Stack, text: &str, page_sensitive: bool, explain: bool) -> Option<Sponsored> {
+    let body = DecideBody {
+        q: text.to_owned(),
+        slots: stack.config.ads.slots,
+        lang: None,
+        country: None,
+        page_sensitive,
+        explain,
+    };
+    match decide(stack, &body).await {
+        Ok(sponsored) => Some(sponsored),
+        Err(error) => {
+            tracing::warn!(error = %error, "no ad decision");
+            None
+        }
+    }
+}
+
+/// One ad decision.
+pub async fn decide(stack: &Stack, body: &DecideBody) -> Result<Sponsored, Problem> {
+    let ads = stack.ads.as_ref().ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, "not_found", "ads_off", "ads are off: set ads.enabled = true")
+    })?;
+    if !(1..=2).contains(&body.slots) {
+        let message = format!("slots is {}, expected 1 or 2", body.slots);
+        return Err(Problem::invalid("slots_out_of_range", "slots", message));
+    }
+    if body.q.len() > 4096 {
+        let message = format!("q has {} bytes, the limit is 4096: send the query or a summary", body.q.len());
+        return Err(Problem::invalid("query_too_long", "q", message));
+    }
+    let begun = Instant::now();
+    let slate = ads
+        .decide(AdRequest {
+            text: body.q.clone(),
+            embedding: None,
+            lang: body.lang.clone(),
+            country: body.country.clone(),
+            slots: body.slots,
+            page_sensitive: body.page_sensitive,
+            explain: body.explain,
+            now: Timestamp::now(),
+            auction_id: Uuid::now_v7(),
+            deadline: Some(begun + stack.config.ads.timeout),
+        })
+        .await?;
+    Ok(Sponsored::new(&slate, begun.elapsed()))
+}

@@ -1,0 +1,22 @@
+//! `/openapi.json`, generated from the handlers and wire types.
+
+use axum::Json;
+use utoipa::OpenApi;
+
+use crate::http::{ads, answer, ops, posts, search};
+
+/// The interface.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Bowerbird", description = "Search that answers, and ads that pay for it.", license(name = "Apache-2.0")),
+    paths(
+        search::search, answer::answer, posts::write, posts::get, posts::patch, posts::delete,
+        ads::decide, ads::impression, ads::click, ops::healthz, ops::readyz, ops::metrics,
+    )
+)]
+pub struct Interface;
+
+/// The interface as OpenAPI 3.1.
+pub async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(Interface::openapi())
+}

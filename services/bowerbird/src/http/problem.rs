@@ -1,0 +1,149 @@
+//! Every error of every room, as a status and an envelope.
+//!
+//! The client gets a stable code and a message that names the field and the remedy; the log gets the chain of
+//! causes, once.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bowerbird_ads::AdsError;
+use bowerbird_live::LiveError;
+use bowerbird_scheduler::SchedulerError;
+use bowerbird_search::SearchError;
+
+use crate::stack::chain;
+use crate::wire::error::{ErrorBody, ErrorDetail};
+
+/// An error on its way to a client.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    status: StatusCode,
+    kind: &'static str,
+    code: &'static str,
+    message: String,
+    param: Option<String>,
+    retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    /// A mistake of the caller in `param`.
+    pub fn invalid(code: &'static str, param: &str, message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            kind: "invalid_request",
+            code,
+            message: message.into(),
+            param: (!param.is_empty()).then(|| param.to_owned()),
+            retry_after_s: None,
+        }
+    }
+
+    /// Any other situation.
+    pub fn new(status: StatusCode, kind: &'static str, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, code, message: message.into(), param: None, retry_after_s: None }
+    }
+
+    /// No room; the caller should come back.
+    pub fn overloaded(message: impl Into<String>) -> Self {
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", "overloaded", message);
+        problem.retry_after_s = Some(1);
+        problem
+    }
+
+    /// Our own fault: logged with its causes, told without them.
+    pub fn internal(error: &dyn std::error::Error) -> Self {
+        tracing::error!(error = chain(error), "request failed");
+        let message = "something failed on our side; the log has the cause under this request_id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal", message)
+    }
+
+    /// The status of the response.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The envelope.
+    pub fn body(&self, request_id: &str) -> ErrorBody {
+        ErrorBody {
+            error: ErrorDetail {
+                code: self.code.into(),
+                r#type: self.kind.into(),
+                message: self.message.clone(),
+                param: self.param.clone(),
+                request_id: request_id.into(),
+            },
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    /// The envelope without a request id; the outermost layer puts the id in.
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body(""))).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(std::sync::Arc::new(self));
+        response
+    }
+}
+
+impl From<SearchError> for Problem {
+    fn from(error: SearchError) -> Self {
+        use SearchError as E;
+        let text = error.to_string();
+        match error {
+            E::EmptyQuery => Self::invalid("empty_query", "q", text),
+            E::QueryTooLong { .. } => Self::invalid("query_too_long", "q", text),
+            E::Limit { .. } => Self::invalid("limit_out_of_range", "limit", text),
+            E::Filter { .. } => Self::invalid("invalid_filter", "filter", text),
+            E::Facet { .. } => Self::invalid("unknown_facet", "facets", text),
+            E::InvalidCursor => Self::invalid("invalid_cursor", "cursor", text),
+            E::ExpiredCursor => {
+                let mut problem = Self::new(StatusCode::GONE, "invalid_request", "cursor_expired", text);
+                problem.param = Some("cursor".into());
+                problem
+            }
+            E::Overloaded => Self::overloaded(text),
+            E::Timeout => Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "timeout", text),
+            E::Unavailable { .. } => {
+                tracing::error!(error = text, "search unavailable");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "internal", "search_unavailable", text)
+            }
+            E::Model(error) => error.into(),
+            E::Live(error) => error.into(),
+            E::Lexical(_) | E::Vector(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<SchedulerError> for Problem {
+    fn from(error: SchedulerError) -> Self {
+        match error {
+            SchedulerError::Overloaded { .. } => Self::overloaded(error.to_string()),
+            SchedulerError::DeadlineExceeded => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "timeout", error.to_string())
+            }
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<LiveError> for Problem {
+    fn from(error: LiveError) -> Self {
+        match error {
+            LiveError::Overloaded { .. } => Self::overloaded(error.to_string()),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<AdsError> for Problem {
+    fn from(error: AdsError) -> Self {
+        match error {
+            AdsError::Invalid { .. } => Self::invalid("invalid_ads", "", error.to_string()),
+            _ => Self::internal(&error),
+        }
+    }
+}

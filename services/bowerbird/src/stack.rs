@@ -1,0 +1,327 @@
+//! Everything a query needs, put together: the one place that chooses implementations.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use bowerbird_ads::{AdEngine, AdsConfig};
+use bowerbird_answer::{AnswerConfig, Answerer};
+use bowerbird_catalog::{Catalog, Entry, Pooling as CatalogPooling, Progress, Store};
+use bowerbird_live::{Live, LiveConfig, VectorSource};
+use bowerbird_llm::{EmbeddedConfig, EmbeddedGenerator, RemoteConfig, RemoteGenerator};
+use bowerbird_models_api::{Embedder, Generator, ModelError, Reranker, TextRole};
+use bowerbird_onnx::{
+    EmbedderSpec, ModelFiles, OnnxEmbedder, OnnxReranker, Pooling, ProviderRequest, Providers, RerankerSpec, Runtime,
+    SessionOptions,
+};
+use bowerbird_scheduler::{Encoders, EncodersConfig, Priority};
+use bowerbird_search::{Engine, Fusion, RerankOptions, SearchConfig};
+use bowerbird_vector::VectorConfig;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::config::{Config, GeneratorKind, Provider, cores};
+
+/// Which models answer, and where they run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ModelReport {
+    /// Embedder.
+    pub embedder: String,
+    /// Reranker.
+    pub reranker: String,
+    /// Generator, when one is loaded.
+    pub generator: Option<String>,
+    /// Execution provider asked for.
+    pub requested: String,
+    /// Execution provider in use.
+    pub used: String,
+    /// Why the two differ.
+    pub note: Option<String>,
+}
+
+/// The assembled product over one data directory.
+#[derive(Clone)]
+pub struct Stack {
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// Posts and indexes.
+    pub live: Live,
+    /// Embedder and reranker.
+    pub encoders: Encoders,
+    /// Search.
+    pub engine: Engine,
+    /// Answers, when a generator is loaded.
+    pub answerer: Option<Answerer>,
+    /// Ads, when they are served.
+    pub ads: Option<AdEngine>,
+    /// Which models answer.
+    pub models: Arc<ModelReport>,
+    /// Whether the posts are the demo's.
+    pub demo: bool,
+}
+
+/// Which optional parts a command needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts {
+    /// Load the generator.
+    pub answer: bool,
+    /// Open the ad engine.
+    pub ads: bool,
+}
+
+impl Parts {
+    /// Everything.
+    pub const ALL: Self = Self { answer: true, ads: true };
+    /// Retrieval and reranking only.
+    pub const SEARCH: Self = Self { answer: false, ads: false };
+}
+
+/// The models of a configuration, loaded.
+pub struct Models {
+    /// Embedder and reranker.
+    pub encoders: Encoders,
+    /// Generator, when asked for.
+    pub generator: Option<Arc<dyn Generator>>,
+    /// What was loaded.
+    pub report: ModelReport,
+}
+
+/// Where model files are: `--models-dir`, else the user's cache.
+pub fn model_store(config: &Config) -> anyhow::Result<Store> {
+    if let Some(dir) = &config.models.dir {
+        return Ok(Store::given(dir.clone()));
+    }
+    let dirs = directories::BaseDirs::new().context("no home directory: give --models-dir DIR")?;
+    Ok(Store::new(dirs.cache_dir().join("bowerbird").join("models")))
+}
+
+/// Loads the models, fetching files that are missing.
+pub fn load_models(config: &Config, parts: Parts, progress: &dyn Progress) -> anyhow::Result<Models> {
+    let catalog = Catalog::embedded()?;
+    let store = model_store(config)?;
+    let runtime_entry = catalog.entry("onnxruntime")?;
+    let runtime_dir = store.ensure(runtime_entry, progress)?;
+    let dylib = runtime_dir.join(&runtime_entry.local_files()?[0].name);
+    let runtime = Runtime::load(&dylib)?;
+
+    let embedder = Located::new(catalog.entry(&config.models.embedder)?, &store, progress)?;
+    let reranker = Located::new(catalog.entry(&config.models.reranker)?, &store, progress)?;
+    let options = SessionOptions {
+        providers: match config.models.provider {
+            Provider::Cpu => ProviderRequest::Cpu,
+            Provider::Cuda => ProviderRequest::Cuda,
+            Provider::Auto => ProviderRequest::Auto,
+        },
+        require_gpu: config.models.require_gpu,
+        threads: 1,
+    };
+    let used: Mutex<Option<Providers>> = Mutex::new(None);
+    let encoders = Encoders::start(
+        EncodersConfig {
+            workers: config.models.worker_threads(),
+            queue_items: config.models.queue,
+            query_cache_bytes: config.models.query_cache.as_u64(),
+            score_cache_bytes: config.models.score_cache.as_u64(),
+        },
+        |_| {
+            let failed = |model: &str, error: &dyn Error| ModelError::Failed {
+                model: model.to_owned(),
+                message: chain(error),
+            };
+            let embed = OnnxEmbedder::open(&runtime, &embedder.files, embedder.embedder_spec(), &options)
+                .map_err(|error| failed(&embedder.name, &error))?;
+            let rerank = OnnxReranker::open(&runtime, &reranker.files, reranker.reranker_spec(), &options)
+                .map_err(|error| failed(&reranker.name, &error))?;
+            *used.lock() = Some(embed.providers().clone());
+            Ok((Box::new(embed) as Box<dyn Embedder>, Box::new(rerank) as Box<dyn Reranker>))
+        },
+    )?;
+    let generator = if parts.answer { Some(load_generator(config, &catalog, &store, progress)?) } else { None };
+    let mut report = ModelReport {
+        embedder: embedder.name.clone(),
+        reranker: reranker.name.clone(),
+        generator: generator.as_ref().map(|g| g.name().to_owned()),
+        ..ModelReport::default()
+    };
+    if let Some(providers) = used.into_inner() {
+        report.requested = format!("{:?}", providers.requested).to_lowercase();
+        report.used = format!("{:?}", providers.used).to_lowercase();
+        report.note = providers.note;
+    }
+    if let Some(note) = &report.note {
+        tracing::warn!(requested = report.requested, used = report.used, "{note}");
+    }
+    Ok(Models { encoders, generator, report })
+}
+
+fn load_generator(
+    config: &Config,
+    catalog: &Catalog,
+    store: &Store,
+    progress: &dyn Progress,
+) -> anyhow::Result<Arc<dyn Generator>> {
+    let settings = &config.generator;
+    Ok(match settings.kind {
+        GeneratorKind::Embedded => {
+            let entry = catalog.entry(&settings.model)?;
+            let dir = store.ensure(entry, progress)?;
+            let shipped = dir.join(&entry.local_files()?[0].name);
+            let fast = bowerbird_llm::ensure_q8_0(&shipped, &converted_dir(store, &dir)?)?;
+            let threads = if settings.threads > 0 { settings.threads } else { cores().min(4) };
+            Arc::new(EmbeddedGenerator::open(&fast, EmbeddedConfig { threads, ..EmbeddedConfig::default() })?)
+        }
+        GeneratorKind::Remote => Arc::new(RemoteGenerator::new(RemoteConfig {
+            base_url: settings.base_url.clone(),
+            model: settings.model.clone(),
+            api_key: settings.api_key.clone(),
+            connect_timeout: settings.connect_timeout,
+            request_timeout: settings.request_timeout,
+            ..RemoteConfig::default()
+        })?),
+    })
+}
+
+/// Where converted weights go: beside the shipped ones, or the user's cache when the directory was handed over and
+/// must stay as it is.
+fn converted_dir(store: &Store, shipped: &Path) -> anyhow::Result<PathBuf> {
+    if !store.is_given() {
+        return Ok(shipped.to_owned());
+    }
+    let dirs = directories::BaseDirs::new().context("no home directory for converted weights: set HOME")?;
+    let dir = dirs.cache_dir().join("bowerbird").join("converted");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// A model whose files are there and verified.
+struct Located<'a> {
+    name: String,
+    entry: &'a Entry,
+    files: ModelFiles,
+}
+
+impl<'a> Located<'a> {
+    fn new(entry: &'a Entry, store: &Store, progress: &dyn Progress) -> anyhow::Result<Self> {
+        let dir = store.ensure(entry, progress)?;
+        let checksum = entry
+            .local_files()?
+            .iter()
+            .find(|file| file.name == "model.onnx")
+            .with_context(|| format!("catalog entry {} has no model.onnx", entry.name))?
+            .sha256
+            .clone();
+        let files = ModelFiles { model: dir.join("model.onnx"), tokenizer: dir.join("tokenizer.json"), checksum };
+        Ok(Self { name: entry.name.clone(), entry, files })
+    }
+
+    fn embedder_spec(&self) -> EmbedderSpec {
+        EmbedderSpec {
+            name: self.name.clone(),
+            dim: self.entry.dimensions.unwrap_or(384),
+            pooling: match self.entry.pooling {
+                Some(CatalogPooling::Mean) => Pooling::Mean,
+                Some(CatalogPooling::Cls) | None => Pooling::Cls,
+            },
+            query_prefix: self.entry.query_prefix.clone(),
+            passage_prefix: self.entry.passage_prefix.clone(),
+            max_tokens: self.entry.max_tokens.unwrap_or(512),
+        }
+    }
+
+    fn reranker_spec(&self) -> RerankerSpec {
+        RerankerSpec { name: self.name.clone(), ..RerankerSpec::default() }
+    }
+}
+
+/// The embedder as the index sees it.
+struct Passages(Encoders);
+
+impl VectorSource for Passages {
+    fn space(&self) -> String {
+        self.0.space().fingerprint()
+    }
+
+    fn dim(&self) -> usize {
+        self.0.space().dim
+    }
+
+    fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Box<dyn Error + Send + Sync>> {
+        let embedded = self.0.embed_blocking(texts, TextRole::Passage, Priority::Ingest)?;
+        Ok(embedded.into_iter().map(|e| e.as_slice().to_vec()).collect())
+    }
+}
+
+impl Stack {
+    /// Loads models and opens `data_dir`.
+    pub async fn open(
+        config: &Config,
+        data_dir: &Path,
+        parts: Parts,
+        progress: &dyn Progress,
+    ) -> anyhow::Result<Self> {
+        let models = load_models(config, parts, progress)?;
+        Self::assemble(config, data_dir, models, parts).await
+    }
+
+    /// Puts loaded models and `data_dir` together.
+    pub async fn assemble(config: &Config, data_dir: &Path, models: Models, parts: Parts) -> anyhow::Result<Self> {
+        let Models { encoders, generator, report } = models;
+        let vector = VectorConfig { hnsw_min_points: config.index.hnsw_min_points, ..VectorConfig::default() };
+        let live_config =
+            LiveConfig { commit_interval: config.index.commit_interval, vector, ..LiveConfig::default() };
+        let live = Live::open(data_dir, live_config, Arc::new(Passages(encoders.clone())))?;
+        let engine = Engine::new(live.clone(), encoders.clone(), search_config(config))?;
+        let answerer = generator.map(|generator| {
+            let settings = AnswerConfig { ..AnswerConfig::default() };
+            Answerer::new(generator, encoders.clone(), settings)
+        });
+        let ads = if parts.ads && config.ads.enabled {
+            let settings = AdsConfig {
+                reserve: bowerbird_auction::Micros(config.ads.reserve_micros),
+                ..AdsConfig::default()
+            };
+            let path = data_dir.join("ads.sqlite");
+            Some(AdEngine::open(&path, settings, encoders.clone()).await?)
+        } else {
+            None
+        };
+        Ok(Self {
+            config: Arc::new(config.clone()),
+            live,
+            encoders,
+            engine,
+            answerer,
+            ads,
+            models: Arc::new(report),
+            demo: false,
+        })
+    }
+}
+
+fn search_config(config: &Config) -> SearchConfig {
+    SearchConfig {
+        depth: config.search.depth,
+        fusion: Fusion::Normalized { weight: config.search.vector_weight },
+        rerank: RerankOptions {
+            depth: config.search.rerank_depth,
+            blend: config.search.rerank_blend,
+            budget: Some(config.search.rerank_budget),
+        },
+        timeout: config.search.timeout,
+        threads: cores().clamp(2, 16),
+        ..SearchConfig::default()
+    }
+}
+
+/// An error with all its causes in one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}

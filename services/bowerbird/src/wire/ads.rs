@@ -1,0 +1,88 @@
+//! Sponsored blocks and `POST /v1/decide`
+
+use std::time::Duration;
+
+use bowerbird_ads::Slate;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// The sponsored part of a page: a channel of its own, never mixed with hits or sentences.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Sponsored {
+    /// Names the auction; the same id and state give the same slate.
+    pub auction_id: String,
+    /// Blocks, best first: `{type, label, ad_id, advertiser, paid_by, headline, text, display_url, why, click_url,
+    /// impression_url, slot}`.
+    #[schema(value_type = Vec<Object>)]
+    pub blocks: Vec<Value>,
+    /// Why there is no block, when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_ad_reason: Option<String>,
+    /// Stages that were skipped.
+    pub degraded: Vec<String>,
+    /// Why each campaign was served or not, with `explain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub explain: Option<Value>,
+    /// Time of the decision, in milliseconds.
+    pub took_ms: f64,
+}
+
+impl Sponsored {
+    /// A slate as JSON.
+    pub fn new(slate: &Slate, took: Duration) -> Self {
+        let value = |part: &dyn erased::Json| part.json();
+        Self {
+            auction_id: slate.auction_id.to_string(),
+            blocks: slate.blocks.iter().map(|block| value(block)).collect(),
+            no_ad_reason: slate.no_ad_reason.clone(),
+            degraded: slate.degraded.iter().map(ToString::to_string).collect(),
+            explain: slate.explain.as_ref().map(|explain| value(explain)),
+            took_ms: (took.as_secs_f64() * 1e6).round() / 1e3,
+        }
+    }
+}
+
+/// Serialisation to a JSON value that cannot fail for the plain structs used here.
+mod erased {
+    use serde::Serialize;
+    use serde_json::Value;
+
+    pub trait Json {
+        fn json(&self) -> Value;
+    }
+
+    impl<T: Serialize> Json for T {
+        fn json(&self) -> Value {
+            serde_json::to_value(self).unwrap_or(Value::Null)
+        }
+    }
+}
+
+/// A request for sponsored blocks.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecideBody {
+    /// The query, or text of the page.
+    pub q: String,
+    /// Most blocks, 1 or 2.
+    #[serde(default = "two")]
+    pub slots: usize,
+    /// ISO 639-1 code of the reader's language.
+    #[serde(default)]
+    pub lang: Option<String>,
+    /// ISO 3166 code of the reader's country.
+    #[serde(default)]
+    pub country: Option<String>,
+    /// Whether the page shows something no ad should stand beside.
+    #[serde(default)]
+    pub page_sensitive: bool,
+    /// Whether to say why each campaign was served or not.
+    #[serde(default)]
+    pub explain: bool,
+}
+
+fn two() -> usize {
+    2
+}

@@ -1,0 +1,7 @@
+//! What travels in JSON, in both directions. The only types with a promise to clients.
+
+pub mod ads;
+pub mod answer;
+pub mod error;
+pub mod posts;
+pub mod search;

@@ -1,0 +1,87 @@
+//! Posts in and out over HTTP, and a restart.
+
+use axum::http::{Method, StatusCode};
+use bowerbird::stack::{Parts, Stack};
+use bowerbird_tests::{call, fixture, post, post_json, stub_models, test_config};
+use serde_json::json;
+
+fn ids(page: &serde_json::Value) -> Vec<&str> {
+    page["hits"].as_array().expect("hits").iter().map(|hit| hit["id"].as_str().expect("id")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_is_written_read_changed_found_and_deleted() {
+    let fixture = fixture(stub_models(""), Vec::new()).await;
+    let app = &fixture.router;
+    let lines = [
+        json!({"id": "a", "text": "Sleep better with #melatonin", "author": "ann", "created_at": "2015-01-01T00:00:00Z"}),
+        json!({"id": "b", "text": "Running shoes for flat feet", "author": "bob", "created_at": "2015-01-02T00:00:00Z"}),
+    ];
+    let body = format!("{}\n{{\"id\": 3}}\n\n{}\n", lines[0], lines[1]);
+    let (status, report) = call(app, Method::POST, "/v1/posts", body).await;
+    assert_eq!(status, StatusCode::OK, "{report}");
+    let states: Vec<_> = report["items"].as_array().expect("items").iter().map(|i| (i["line"].as_u64(), i["status"].as_str())).collect();
+    assert_eq!(states, [(Some(1), Some("created")), (Some(2), Some("refused")), (Some(4), Some("created"))]);
+    assert!(report["items"][1]["error"].as_str().expect("why").contains("id"), "{report}");
+    assert_eq!(report["errors"], true);
+
+    let (status, found) = call(app, Method::GET, "/v1/posts/a", "").await;
+    assert_eq!((status, found["tags"][0].as_str()), (StatusCode::OK, Some("melatonin")));
+
+    let (status, patched) = call(app, Method::PATCH, "/v1/posts/a", r#"{"likes": 7}"#).await;
+    assert_eq!((status, patched["items"][0]["status"].as_str()), (StatusCode::OK, Some("counts_changed")));
+    let (_, page) = post_json(app, "/v1/search", json!({"q": "min_likes:7"})).await;
+    assert_eq!(ids(&page), ["a"], "{page}");
+
+    bowerbird_tests::write(&fixture.stack, Vec::new()).await;
+    let (_, page) = post_json(app, "/v1/search", json!({"q": "melatonin"})).await;
+    assert_eq!(ids(&page)[0], "a", "{page}");
+
+    let (status, _) = call(app, Method::DELETE, "/v1/posts/a", "").await;
+    assert_eq!(status, StatusCode::OK);
+    let (_, page) = post_json(app, "/v1/search", json!({"q": "melatonin sleep"})).await;
+    assert!(!ids(&page).contains(&"a"), "{page}");
+    for (method, path) in [(Method::GET, "/v1/posts/a"), (Method::DELETE, "/v1/posts/a")] {
+        let (status, body) = call(app, method, path, "").await;
+        assert_eq!((status, body["error"]["code"].as_str()), (StatusCode::NOT_FOUND, Some("post_not_found")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_finds_everything_again() {
+    let posts = (0..200).map(|n| post(&format!("p{n}"), "ann", "2015-01-01", &format!("marathon training day {n}"))).collect();
+    let fixture = fixture(stub_models(""), posts).await;
+    let dir = fixture.dir;
+    drop((fixture.stack, fixture.router));
+    let stack = Stack::assemble(&test_config(), dir.path(), stub_models(""), Parts::ALL).await.expect("opens again");
+    assert_eq!(stack.live.status().posts, 200);
+    assert_eq!(stack.live.status().vectors_pending, 0);
+    let page = stack.engine.search(&bowerbird_search::SearchRequest::new("marathon")).await.expect("a page");
+    assert_eq!(page.total.value, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_do_not_overlap_while_posts_arrive() {
+    let text = |n: usize| format!("marathon {} day {n}", "training ".repeat(1 + n % 7));
+    let posts = (0..300).map(|n| post(&format!("p{n:03}"), "ann", "2015-01-01", &text(n))).collect();
+    let fixture = fixture(stub_models(""), posts).await;
+    let mut seen = std::collections::BTreeSet::new();
+    let mut cursor = serde_json::Value::Null;
+    let mut pages = 0;
+    loop {
+        let body = json!({"q": "marathon training", "limit": 37, "cursor": cursor});
+        let (status, page) = post_json(&fixture.router, "/v1/search", body).await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        for id in ids(&page) {
+            assert!(seen.insert(id.to_owned()), "{id} came twice");
+        }
+        bowerbird_tests::write(&fixture.stack, vec![post(&format!("new{pages}"), "eve", "2015-02-01", "marathon training")]).await;
+        pages += 1;
+        cursor = page["next_cursor"].clone();
+        if cursor.is_null() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 300);
+    assert!(seen.iter().all(|id| id.starts_with('p')), "a post written later is not part of the walk");
+}
