@@ -1,0 +1,322 @@
+//! The handle that the rest of the process holds.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use bowerbird_models_api::{
+    Embedder, Embedding, EmbeddingSpace, ModelError, RerankLogit, Reranker, TextRole,
+};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use crate::cache::Caches;
+use crate::queue::{Patience, Priority, Queue};
+use crate::reply::{Batch, Reply};
+use crate::worker::{Shared, State, Work, settle};
+use crate::{SchedulerError, metrics};
+
+/// When an item should be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Job {
+    /// Its lane in the queue.
+    pub priority: Priority,
+    /// It is not started after this moment, and the caller has its answer by then.
+    pub deadline: Option<Instant>,
+}
+
+/// Sizes of the queue, the caches and the crew.
+#[derive(Clone, Copy, Debug)]
+pub struct EncodersConfig {
+    /// Worker threads, each with its own models. Default: one per core, which with one thread per session was the
+    /// fastest arrangement measured.
+    pub workers: usize,
+    /// Items that may wait. Default 512: 16 pages of 16 candidates beside as much background work; at 15 ms an item
+    /// and two workers, four seconds of waiting, beyond every deadline of a person.
+    pub queue_items: usize,
+    /// Bytes of query vectors to keep; 0 keeps none. Default 16 MiB, about 10,000 queries.
+    pub query_cache_bytes: u64,
+    /// Bytes of pair scores to keep; 0 keeps none. Default 16 MiB, about 100,000 pairs.
+    pub score_cache_bytes: u64,
+    /// How long each lane lets others go first.
+    pub patience: Patience,
+}
+
+impl Default for EncodersConfig {
+    fn default() -> Self {
+        Self {
+            workers: thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            queue_items: 512,
+            query_cache_bytes: 16 << 20,
+            score_cache_bytes: 16 << 20,
+            patience: Patience::default(),
+        }
+    }
+}
+
+/// How busy the encoders are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncodersStatus {
+    /// Worker threads.
+    pub workers: usize,
+    /// Items waiting.
+    pub queued: usize,
+    /// Items that may wait.
+    pub limit: usize,
+}
+
+/// The embedder and the reranker of a process, behind one queue. Cheap to clone; dropping the last clone stops the
+/// threads after the call each is in.
+#[derive(Clone)]
+pub struct Encoders(Arc<Crew>);
+
+struct Crew {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    limit: usize,
+    space: EmbeddingSpace,
+    reranker_name: String,
+}
+
+impl Encoders {
+    /// Calls `factory` once for each worker, on this thread, and starts the threads.
+    ///
+    /// Workers whose models differ are refused: which of them serves a request is chance.
+    pub fn start<F>(config: EncodersConfig, factory: F) -> Result<Self, SchedulerError>
+    where
+        F: Fn(usize) -> Result<(Box<dyn Embedder>, Box<dyn Reranker>), ModelError>,
+    {
+        if config.workers == 0 || config.queue_items == 0 {
+            return Err(SchedulerError::Config("workers and queue_items must be at least 1".into()));
+        }
+        let pairs = (0..config.workers).map(factory).collect::<Result<Vec<_>, _>>()?;
+        let identity = |(embedder, reranker): &(Box<dyn Embedder>, Box<dyn Reranker>)| {
+            (embedder.space().clone(), reranker.name().to_owned())
+        };
+        let mut identities = pairs.iter().map(identity);
+        let Some((space, reranker_name)) = identities.next() else {
+            return Err(SchedulerError::Config("no worker".into()));
+        };
+        if let Some((other, name)) =
+            identities.find(|(other, name)| *other != space || *name != reranker_name)
+        {
+            let (expected, found) = (space.fingerprint(), other.fingerprint());
+            return Err(SchedulerError::Config(format!(
+                "workers have different models: {expected} and {reranker_name}, {found} and {name}"
+            )));
+        }
+        let state = State { queue: Queue::new(config.queue_items, config.patience), stopped: false };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            caches: Caches::new(config.query_cache_bytes, config.score_cache_bytes),
+        });
+        // Made before the threads: when one of them cannot start, dropping it stops the others.
+        let mut crew = Crew { shared, threads: Vec::new(), limit: config.queue_items, space, reranker_name };
+        for (number, (embedder, reranker)) in pairs.into_iter().enumerate() {
+            let shared = Arc::clone(&crew.shared);
+            let thread = thread::Builder::new()
+                .name(format!("encoder-{number}"))
+                .spawn(move || shared.serve(embedder, reranker))?;
+            crew.threads.push(thread);
+        }
+        Ok(Self(Arc::new(crew)))
+    }
+
+    /// The space of every vector these encoders give.
+    pub fn space(&self) -> &EmbeddingSpace {
+        &self.0.space
+    }
+
+    /// The reranker behind [`Encoders::score`].
+    pub fn reranker_name(&self) -> &str {
+        &self.0.reranker_name
+    }
+
+    /// How busy they are now.
+    pub fn status(&self) -> EncodersStatus {
+        let queued = self.0.shared.state.lock().queue.len();
+        EncodersStatus { workers: self.0.threads.len(), queued, limit: self.0.limit }
+    }
+
+    /// Embeds one text. Dropping the future takes the item out before it starts.
+    ///
+    /// Query vectors are remembered. Needs a tokio runtime with a timer when the job has a deadline.
+    pub async fn embed(&self, text: &str, role: TextRole, job: Job) -> Result<Embedding, SchedulerError> {
+        let shared = &self.0.shared;
+        let key = (role == TextRole::Query).then(|| shared.caches.key(text));
+        if let Some(found) = key.and_then(|key| shared.caches.query(&key)) {
+            return Ok(found);
+        }
+        let (sender, receiver) = oneshot::channel();
+        let work = Work::Embed { text: text.into(), role, keep: key, reply: Reply::One(sender) };
+        self.submit(vec![work], job);
+        receive(receiver, job.deadline).await
+    }
+
+    /// Scores passages for a query, one item each, spread over the workers; results in the order of the passages.
+    ///
+    /// When the queue is nearly full the first passages are scored and the others are refused, so put the best
+    /// candidates first. Scores that are ready when the deadline passes are kept. Scores are remembered.
+    pub async fn score(
+        &self,
+        query: &str,
+        passages: &[Arc<str>],
+        job: Job,
+    ) -> Vec<Result<RerankLogit, SchedulerError>> {
+        enum Place {
+            Known(RerankLogit),
+            Waits(oneshot::Receiver<Result<RerankLogit, SchedulerError>>),
+        }
+        let shared = &self.0.shared;
+        let query: Arc<str> = query.into();
+        let mut places = Vec::with_capacity(passages.len());
+        let mut work = Vec::new();
+        for passage in passages {
+            let keep = shared.caches.key((&*query, &**passage));
+            if let Some(found) = shared.caches.score(&keep) {
+                places.push(Place::Known(found));
+                continue;
+            }
+            let (sender, receiver) = oneshot::channel();
+            let (query, passage) = (Arc::clone(&query), Arc::clone(passage));
+            work.push(Work::Score { query, passage, keep, reply: Reply::One(sender) });
+            places.push(Place::Waits(receiver));
+        }
+        self.submit(work, job);
+        let mut results = Vec::with_capacity(places.len());
+        for place in places {
+            results.push(match place {
+                Place::Known(logit) => Ok(logit),
+                Place::Waits(receiver) => receive(receiver, job.deadline).await,
+            });
+        }
+        results
+    }
+
+    /// Embeds many texts, spread over the workers, in the order given; the first failure is the result.
+    ///
+    /// Blocks while the queue is full, so that whoever reads posts is slowed down to the speed of the model. Not to be
+    /// called from async code.
+    pub fn embed_blocking(
+        &self,
+        texts: &[String],
+        role: TextRole,
+        priority: Priority,
+    ) -> Result<Vec<Embedding>, SchedulerError> {
+        self.embed_each_blocking(texts, role, priority).into_iter().collect()
+    }
+
+    /// [`Encoders::embed_blocking`] with a result for each text: one that has nothing to embed spoils no other.
+    pub fn embed_each_blocking(
+        &self,
+        texts: &[String],
+        role: TextRole,
+        priority: Priority,
+    ) -> Vec<Result<Embedding, SchedulerError>> {
+        let shared = &self.0.shared;
+        let (batch, slots) = Batch::new(texts.len());
+        for (text, slot) in texts.iter().zip(slots) {
+            let work = Work::Embed { text: text.as_str().into(), role, keep: None, reply: Reply::Slot(slot) };
+            let mut state = shared.state.lock();
+            shared.room.wait_while(&mut state, |state| !state.stopped && state.queue.room(priority) == 0);
+            if state.stopped {
+                continue; // dropping the item answers it
+            }
+            let pushed = state.queue.push(work, priority, None, Instant::now());
+            metrics::depth(&state.queue, priority);
+            drop(state);
+            match pushed {
+                Ok(()) => {
+                    shared.work.notify_one();
+                }
+                Err(work) => work.refuse(SchedulerError::Stopped, "overloaded"), // not after waiting for room
+            }
+        }
+        batch.wait()
+    }
+
+    /// Queues the items; those that cannot wait are answered at once.
+    fn submit(&self, work: Vec<Work>, job: Job) {
+        if work.is_empty() {
+            return;
+        }
+        let shared = &self.0.shared;
+        let now = Instant::now();
+        let expired = job.deadline.is_some_and(|deadline| deadline <= now);
+        let mut refused = Vec::new();
+        let mut dead = Vec::new();
+        let mut queued = 0;
+        {
+            let mut state = shared.state.lock();
+            if !expired && !state.stopped && state.queue.room(job.priority) < work.len() {
+                dead = state.queue.sweep(now, Work::is_gone);
+            }
+            for work in work {
+                if expired {
+                    refused.push((work, SchedulerError::DeadlineExceeded, "expired"));
+                } else if state.stopped {
+                    refused.push((work, SchedulerError::Stopped, "gone"));
+                } else if let Err(work) = state.queue.push(work, job.priority, job.deadline, now) {
+                    let error = Shared::overloaded(&state, self.0.limit, job.priority);
+                    refused.push((work, error, "overloaded"));
+                } else {
+                    queued += 1;
+                }
+            }
+            metrics::depth(&state.queue, job.priority);
+        }
+        for _ in 0..queued {
+            shared.work.notify_one();
+        }
+        if !dead.is_empty() {
+            shared.room.notify_all();
+        }
+        for popped in dead {
+            settle(popped);
+        }
+        for (work, error, outcome) in refused {
+            work.refuse(error, outcome);
+        }
+    }
+}
+
+/// The result of one item, or [`SchedulerError::DeadlineExceeded`] at the deadline; then the item's reply is closed
+/// and it is not started.
+async fn receive<T>(
+    receiver: oneshot::Receiver<Result<T, SchedulerError>>,
+    deadline: Option<Instant>,
+) -> Result<T, SchedulerError> {
+    let answer = match deadline {
+        None => receiver.await,
+        Some(deadline) => match tokio::time::timeout_at(deadline.into(), receiver).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => return Err(SchedulerError::DeadlineExceeded),
+        },
+    };
+    answer.unwrap_or(Err(SchedulerError::Stopped))
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.shared.stop();
+        for thread in self.threads.drain(..) {
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+                tracing::error!("a model worker had panicked outside of a model call");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Encoders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoders")
+            .field("space", &self.0.space.fingerprint())
+            .field("reranker", &self.0.reranker_name)
+            .field("status", &self.status())
+            .finish()
+    }
+}
