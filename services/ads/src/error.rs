@@ -1,0 +1,82 @@
+//! What can go wrong, from the caller's mistakes to our own faults.
+
+use bowerbird_auction::AuctionError;
+use bowerbird_models_api::ModelError;
+use bowerbird_scheduler::SchedulerError;
+
+use crate::{ConfigProblems, ImportProblems, TokenError};
+
+/// Why the ad engine could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AdsError {
+    /// The configuration makes no sense. Ours to fix before start.
+    #[error("ads configuration: {0}")]
+    Config(ConfigProblems),
+    /// A document was refused; nothing of it was taken over.
+    #[error("{0}")]
+    Import(ImportProblems),
+    /// The request text is longer than a page.
+    #[error("text has {found} bytes, the limit is {limit}: send the query or a passage of the page")]
+    TextTooLong {
+        /// Largest accepted size in bytes.
+        limit: usize,
+        /// Size of the text in bytes.
+        found: usize,
+    },
+    /// The embedding in the request is not of the space the ads are embedded in.
+    #[error("request embedding does not fit the ads: {0}")]
+    Embedding(ModelError),
+    /// A token is not one of ours. The caller's mistake, or a forgery.
+    #[error("event token: {0}")]
+    Token(#[from] TokenError),
+    /// The models could not embed ads at start or during an import.
+    #[error("embedding the ads failed: {0}")]
+    Encoders(#[from] SchedulerError),
+    /// The database did not answer in time.
+    #[error("the ad database is busy: try again")]
+    Busy,
+    /// The database failed.
+    #[error("ad database: {0}")]
+    Database(#[source] sqlx::Error),
+    /// The database could not be brought to this version's tables.
+    #[error("migrating the ad database: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A value in the database is not what the engine wrote.
+    #[error("ad database is damaged: {what}")]
+    Damaged {
+        /// Table, row and what is wrong with it.
+        what: String,
+    },
+    /// The file or folder of the database could not be made.
+    #[error("cannot create {path}: {source}")]
+    File {
+        /// Path of the file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The system gave no random numbers for a signing key.
+    #[error("no random numbers for a signing key: {0}")]
+    Randomness(String),
+    /// Our own candidates were refused by the auction.
+    #[error("auction: {0}")]
+    Auction(#[from] AuctionError),
+    /// A background task of ours ended without a result.
+    #[error("an internal task failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl From<sqlx::Error> for AdsError {
+    fn from(error: sqlx::Error) -> Self {
+        let busy = match &error {
+            sqlx::Error::PoolTimedOut => true,
+            // SQLITE_BUSY and SQLITE_LOCKED, with their extended codes.
+            sqlx::Error::Database(inner) => inner
+                .code()
+                .and_then(|code| code.parse::<i32>().ok())
+                .is_some_and(|code| matches!(code & 0xff, 5 | 6)),
+            _ => false,
+        };
+        if busy { Self::Busy } else { Self::Database(error) }
+    }
+}

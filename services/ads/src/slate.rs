@@ -1,0 +1,80 @@
+//! What a request gets back.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{Explain, NoFill};
+
+/// A labelled ad, ready to be rendered apart from organic results.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SponsoredBlock {
+    /// Always `sponsored`.
+    pub r#type: &'static str,
+    /// What a reader must see beside it.
+    pub label: &'static str,
+    /// Id of the ad.
+    pub ad_id: String,
+    /// On whose behalf it is shown.
+    pub advertiser: String,
+    /// Who pays for it.
+    pub paid_by: String,
+    /// At most 40 characters.
+    pub headline: String,
+    /// At most 150 characters.
+    pub text: String,
+    /// Where it leads, for people.
+    pub display_url: String,
+    /// Why it is shown here, in words.
+    pub why: String,
+    /// Where a click goes: counts, bills and redirects.
+    pub click_url: String,
+    /// To be fetched when the block has been seen.
+    pub impression_url: String,
+    /// From 1 at the top.
+    pub slot: usize,
+}
+
+impl SponsoredBlock {
+    /// Value of [`SponsoredBlock::type`](SponsoredBlock).
+    pub const TYPE: &'static str = "sponsored";
+    /// Value of [`SponsoredBlock::label`].
+    pub const LABEL: &'static str = "Sponsored";
+}
+
+/// A stage that could not be done in time. It is reported, and never replaced by an unchecked ad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Degraded {
+    /// The request could not be embedded: no ad.
+    Embedding,
+    /// Some or all candidates could not be scored for relevance: those were left out.
+    Relevance,
+}
+
+impl Degraded {
+    /// `embedding` or `relevance`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedding => "embedding",
+            Self::Relevance => "relevance",
+        }
+    }
+}
+
+/// The ads for one request, best slot first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Slate {
+    /// The auction; event tokens name it.
+    pub auction_id: Uuid,
+    /// The ads, possibly none.
+    pub blocks: Vec<SponsoredBlock>,
+    /// Why the request was not even matched, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_fill: Option<NoFill>,
+    /// The stage that models or time did not allow, if one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<Degraded>,
+    /// One reason for each campaign, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explain: Option<Explain>,
+}
