@@ -1,0 +1,89 @@
+// Sponsored blocks: always in a region of their own, and counted as seen only when they were.
+
+import { el, ownOrWebAddress } from "./dom.js";
+
+const VISIBLE_SHARE = 0.5;
+const VISIBLE_MS = 1000;
+
+/**
+ * Shows the blocks in a region, or hides the region when there are none.
+ *
+ * Blocks without a label, a text or a usable link are left out rather than shown half.
+ */
+export function showSponsored(region, blocks) {
+  for (const old of region.querySelectorAll(".ad")) forget(old);
+  const ads = (blocks ?? []).filter((block) => block?.headline && ownOrWebAddress(block.click_url) !== null).map(adCard);
+  region.replaceChildren(...ads);
+  region.hidden = ads.length === 0;
+  for (const ad of ads) watch(ad);
+}
+
+/** The ids of the ads on the page. */
+export const shownAdIds = () => new Set([...document.querySelectorAll(".ad")].map((ad) => ad.dataset.adId));
+
+function adCard(block) {
+  const href = ownOrWebAddress(block.click_url);
+  const link = (...children) => el("a", { href, rel: "sponsored noopener nofollow", target: "_blank" }, ...children);
+  return el(
+    "article",
+    { class: "ad", "data-ad-id": block.ad_id, "data-slot": block.slot, "data-impression": ownOrWebAddress(block.impression_url) },
+    el("p", { class: "ad-label" }, el("strong", {}, block.label || "Sponsored"), el("span", { class: "advertiser" }, block.advertiser ?? "")),
+    el("h2", {}, link(block.headline)),
+    block.text ? el("p", { class: "ad-text" }, block.text) : null,
+    block.display_url ? el("p", { class: "ad-address" }, link(block.display_url)) : null,
+    el("p", { class: "paid-by" }, `Paid for by ${block.paid_by || block.advertiser || "the advertiser"}`),
+    block.why ? el("details", {}, el("summary", {}, "Why this ad?"), el("p", {}, block.why)) : null,
+  );
+}
+
+const reported = new Set();
+const timers = new Map();
+const visibleShare = new Map();
+
+/** Starts or stops the second an ad has to be in view on a page that is itself in view. */
+function review(ad) {
+  const seen = !document.hidden && (visibleShare.get(ad) ?? 0) >= VISIBLE_SHARE;
+  if (!seen) {
+    clearTimeout(timers.get(ad));
+    timers.delete(ad);
+  } else if (!timers.has(ad)) {
+    timers.set(ad, setTimeout(() => report(ad), VISIBLE_MS));
+  }
+}
+
+const observer = new IntersectionObserver(
+  (entries) => {
+    for (const entry of entries) {
+      visibleShare.set(entry.target, entry.intersectionRatio);
+      review(entry.target);
+    }
+  },
+  { threshold: [0, VISIBLE_SHARE, 1] },
+);
+
+document.addEventListener("visibilitychange", () => {
+  for (const ad of visibleShare.keys()) review(ad);
+});
+
+function watch(ad) {
+  const url = ad.dataset.impression;
+  if (url === undefined || reported.has(url)) return;
+  observer.observe(ad);
+}
+
+function forget(ad) {
+  observer.unobserve(ad);
+  clearTimeout(timers.get(ad));
+  timers.delete(ad);
+  visibleShare.delete(ad);
+}
+
+function report(ad) {
+  const url = ad.dataset.impression;
+  forget(ad);
+  if (reported.has(url)) return;
+  reported.add(url);
+  ad.dataset.seen = "true";
+  // The beacon survives leaving the page; where the browser refuses it, a request that may outlive the page does.
+  if (!navigator.sendBeacon(url)) fetch(url, { method: "POST", keepalive: true }).catch(() => reported.delete(url));
+}
