@@ -1,0 +1,216 @@
+//! What is known of every post by ordinal, in memory: filters, facets and ranking features read it.
+//!
+//! Columns are rebuilt from the post store at open. A [`Columns`] value never changes: the writer changes its own
+//! copy, which shares everything that was not touched, and publishes it with the next snapshot.
+
+mod names;
+mod postings;
+mod rows;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bowerbird_posts::{Counts, Ordinal, Post, PostId};
+use roaring::RoaringBitmap;
+
+use names::NameList;
+pub(crate) use postings::Postings;
+use rows::Rows;
+
+/// A name without a value: the language of a post that has none.
+pub(crate) const NO_NAME: u32 = u32::MAX;
+
+/// One post, without its text.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub id: PostId,
+    /// Seconds since 1970, rounded down.
+    pub created_at: i64,
+    pub counts: Counts,
+    pub author: u32,
+    /// [`NO_NAME`] when unknown.
+    pub lang: u32,
+    pub has_links: bool,
+    pub is_reply: bool,
+}
+
+/// The columns of one snapshot. An ordinal that is not alive in the snapshot gives the empty value of its column.
+#[derive(Clone, Debug, Default)]
+pub struct Columns {
+    pub(crate) rows: Rows,
+    pub(crate) authors: NameList,
+    pub(crate) langs: NameList,
+    /// Keyed in lower case.
+    pub(crate) by_author: Postings,
+    pub(crate) by_lang: Postings,
+    pub(crate) by_tag: Postings,
+    pub(crate) by_mention: Postings,
+    /// Replies by the id of the post they answer.
+    pub(crate) by_reply_to: Postings,
+    pub(crate) by_attribute: Arc<BTreeMap<Arc<str>, Postings>>,
+}
+
+impl Columns {
+    /// The caller's id of a post.
+    pub fn id(&self, ordinal: Ordinal) -> Option<&PostId> {
+        self.rows.get(ordinal.0).map(|row| &row.id)
+    }
+
+    /// When it was written, in seconds since 1970.
+    pub fn created_at(&self, ordinal: Ordinal) -> i64 {
+        self.rows.get(ordinal.0).map_or(0, |row| row.created_at)
+    }
+
+    /// Who wrote it, as stored.
+    pub fn author(&self, ordinal: Ordinal) -> &str {
+        self.rows.get(ordinal.0).and_then(|row| self.authors.get(row.author)).unwrap_or_default()
+    }
+
+    /// Its language: as stated, else as detected; none when neither is known.
+    pub fn lang(&self, ordinal: Ordinal) -> Option<&str> {
+        self.rows.get(ordinal.0).and_then(|row| self.langs.get(row.lang))
+    }
+
+    /// Its engagement counters in this snapshot.
+    pub fn counts(&self, ordinal: Ordinal) -> Counts {
+        self.rows.get(ordinal.0).map_or_else(Counts::default, |row| row.counts)
+    }
+
+    /// Whether it has a link.
+    pub fn has_links(&self, ordinal: Ordinal) -> bool {
+        self.rows.get(ordinal.0).is_some_and(|row| row.has_links)
+    }
+
+    /// Whether it answers another post.
+    pub fn is_reply(&self, ordinal: Ordinal) -> bool {
+        self.rows.get(ordinal.0).is_some_and(|row| row.is_reply)
+    }
+
+    /// Posts that mention `user` or answer a live post of theirs; `user` in lower case.
+    pub(crate) fn to_user(&self, user: &str, live: &RoaringBitmap) -> RoaringBitmap {
+        let mut found = self.by_mention.get(user);
+        if !self.by_reply_to.is_empty() {
+            for ordinal in &(self.by_author.get(user) & live) {
+                if let Some(row) = self.rows.get(ordinal) {
+                    self.by_reply_to.add_to(row.id.as_str(), &mut found);
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The writer's copy: the columns and what finds a name's number.
+#[derive(Debug, Default)]
+pub(crate) struct ColumnsWriter {
+    columns: Columns,
+    author_numbers: HashMap<Arc<str>, u32>,
+    lang_numbers: HashMap<Arc<str>, u32>,
+}
+
+impl ColumnsWriter {
+    /// The columns as they are now, sharing memory with the writer.
+    pub fn published(&self) -> Columns {
+        self.columns.clone()
+    }
+
+    /// Adds a post; `lang` is the stated or detected language.
+    pub fn insert(&mut self, ordinal: Ordinal, post: &Post, lang: Option<&str>) {
+        let columns = &mut self.columns;
+        let author = number_of(&mut self.author_numbers, &mut columns.authors, &post.author);
+        let lang_number =
+            lang.map_or(NO_NAME, |lang| number_of(&mut self.lang_numbers, &mut columns.langs, lang));
+        columns.rows.set(
+            ordinal.0,
+            Row {
+                id: post.id.clone(),
+                created_at: seconds(post.created_at),
+                counts: post.counts,
+                author,
+                lang: lang_number,
+                has_links: !post.links.is_empty(),
+                is_reply: post.reply_to.is_some(),
+            },
+        );
+        columns.by_author.insert(&post.author.to_lowercase(), ordinal.0);
+        if let Some(lang) = lang {
+            columns.by_lang.insert(lang, ordinal.0);
+        }
+        for tag in &post.tags {
+            columns.by_tag.insert(&tag.to_lowercase(), ordinal.0);
+        }
+        for mention in &post.mentions {
+            columns.by_mention.insert(&mention.to_lowercase(), ordinal.0);
+        }
+        if let Some(target) = &post.reply_to {
+            columns.by_reply_to.insert(target.as_str(), ordinal.0);
+        }
+        if !post.attributes.is_empty() {
+            let fields = Arc::make_mut(&mut columns.by_attribute);
+            for (name, value) in &post.attributes {
+                if !fields.contains_key(name.as_str()) {
+                    fields.insert(Arc::from(name.as_str()), Postings::default());
+                }
+                if let Some(field) = fields.get_mut(name.as_str()) {
+                    field.insert(&value.to_string(), ordinal.0);
+                }
+            }
+        }
+    }
+
+    pub fn set_counts(&mut self, ordinal: Ordinal, counts: Counts) {
+        self.columns.rows.change(ordinal.0, |row| row.counts = counts);
+    }
+}
+
+fn number_of(numbers: &mut HashMap<Arc<str>, u32>, list: &mut NameList, name: &str) -> u32 {
+    if let Some(number) = numbers.get(name) {
+        return *number;
+    }
+    let name: Arc<str> = Arc::from(name);
+    let number = list.push(Arc::clone(&name));
+    numbers.insert(name, number);
+    number
+}
+
+/// Whole seconds since 1970, rounded down, so that comparing them with whole seconds is exact.
+fn seconds(at: jiff::Timestamp) -> i64 {
+    at.as_second() - i64::from(at.subsec_nanosecond() < 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_round_down_before_1970_too() {
+        let at = |text: &str| seconds(text.parse().expect("a time"));
+        assert_eq!(at("1970-01-01T00:00:01.9Z"), 1);
+        assert_eq!(at("1969-12-31T23:59:58.1Z"), -2);
+        assert_eq!(at("1969-12-31T23:59:58Z"), -2);
+    }
+
+    #[test]
+    fn a_published_value_does_not_change() {
+        let mut writer = ColumnsWriter::default();
+        let mut post =
+            Post::new(PostId::new("a").expect("valid"), "hello #Sleep", "Ann", jiff::Timestamp::UNIX_EPOCH)
+                .validated()
+                .expect("valid");
+        writer.insert(Ordinal(0), &post, Some("en"));
+        let before = writer.published();
+        writer.set_counts(Ordinal(0), Counts { likes: 9, ..Counts::default() });
+        post.author = "Bob".into();
+        post.reply_to = Some(PostId::new("a").expect("valid"));
+        writer.insert(Ordinal(700), &post, None);
+        let after = writer.published();
+        assert_eq!((before.counts(Ordinal(0)).likes, after.counts(Ordinal(0)).likes), (0, 9));
+        assert_eq!((before.author(Ordinal(700)), after.author(Ordinal(700))), ("", "Bob"));
+        assert_eq!((after.lang(Ordinal(0)), after.lang(Ordinal(700))), (Some("en"), None));
+        assert_eq!((before.by_tag.get("sleep").len(), after.by_tag.get("sleep").len()), (1, 2));
+        let live: RoaringBitmap = [0, 700].into_iter().collect();
+        assert_eq!(after.to_user("ann", &live).into_iter().collect::<Vec<_>>(), [700]);
+        assert!(after.to_user("ann", &RoaringBitmap::from([700])).is_empty(), "the answered post is dead");
+        assert!(before.to_user("ann", &live).is_empty());
+    }
+}

@@ -1,0 +1,32 @@
+//! One searchable generation: post store, lexical index and vector index kept in step.
+//!
+//! The post store is the source of truth; the two indexes and the columns in memory are made from it. One thread
+//! makes writes durable (`writer.rs`), one brings the lexical index up (`lexical_thread.rs`), one gets vectors and
+//! inserts them (`vector_thread.rs`). Readers take a [`Snapshot`], which never changes: the set of live posts, their
+//! columns and counters, and a lexical searcher. Knows no model (vectors come through [`VectorSource`]), no query
+//! language and no ranking.
+
+mod columns;
+mod config;
+mod error;
+mod facets;
+mod filter;
+mod language;
+mod layout;
+mod lexical_thread;
+mod live;
+mod progress;
+mod queue;
+mod recover;
+mod snapshot;
+mod vector_thread;
+mod writer;
+
+pub use columns::Columns;
+pub use config::LiveConfig;
+pub use error::LiveError;
+pub use facets::is_facet;
+pub use filter::{Filter, MAX_FILTER_CONDITIONS, MAX_FILTER_DEPTH};
+pub use live::{Live, LiveStatus, VectorSource};
+pub use recover::{LiveRepair, repair};
+pub use snapshot::{Allowed, Snapshot};

@@ -1,0 +1,184 @@
+//! Opening a data directory: columns from the post store, what the lexical index lacks, what has no vector, and the
+//! repair of damaged caches.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use bowerbird_lexical::{Checkpoint, LexicalError, LexicalIndex};
+use bowerbird_posts::{Ordinal, PostStore, StoreError, StoredPost};
+use bowerbird_vector::{VectorConfig, VectorIndex};
+use roaring::RoaringBitmap;
+
+use crate::LiveError;
+use crate::columns::ColumnsWriter;
+use crate::language::language_of;
+use crate::layout::{self, DataDir};
+
+/// Posts added to the lexical index between two commits of a rebuild.
+const REBUILD_COMMIT_POSTS: u32 = 50_000;
+/// Dead points below this are left in the vector log.
+const COMPACT_POINTS: u64 = 10_000;
+
+/// What was read from the post store.
+pub(crate) struct Recovered {
+    pub columns: ColumnsWriter,
+    pub live: RoaringBitmap,
+    /// Records that cannot be read; their posts are not served.
+    pub damaged: RoaringBitmap,
+    pub next_ordinal: u32,
+    pub sequence: u64,
+}
+
+/// Reads every post once: fills the columns and adds to the lexical index what it lacks, with one commit at least
+/// when anything differed.
+pub(crate) fn replay(posts: &PostStore, lexical: &LexicalIndex) -> Result<Recovered, LiveError> {
+    let checkpoint = lexical.checkpoint().unwrap_or(Checkpoint { next_ordinal: 0, sequence: 0 });
+    let sequence = posts.sequence()?;
+    let next_ordinal = posts.next_ordinal()?.0;
+    let mut recovered = Recovered {
+        columns: ColumnsWriter::default(),
+        live: RoaringBitmap::new(),
+        damaged: RoaringBitmap::new(),
+        next_ordinal,
+        sequence,
+    };
+    let mut added = 0;
+    let mut failed: Option<LexicalError> = None;
+    scan_readable(posts, &mut recovered.damaged, &mut |StoredPost { ordinal, post }| {
+        recovered.columns.insert(ordinal, &post, language_of(&post).as_deref());
+        recovered.live.insert(ordinal.0);
+        if ordinal.0 >= checkpoint.next_ordinal {
+            let step = lexical.add(ordinal, &post).and_then(|()| {
+                added += 1;
+                if added % REBUILD_COMMIT_POSTS == 0 {
+                    // Deletions of earlier ordinals are not in yet, so the sequence stays behind.
+                    let next_ordinal = ordinal.0 + 1;
+                    return lexical.commit(Checkpoint { next_ordinal, sequence: checkpoint.sequence });
+                }
+                Ok(())
+            });
+            if let Err(error) = step {
+                failed = Some(error);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    if checkpoint.sequence != sequence {
+        let removed = delete_dead(lexical, checkpoint.next_ordinal, &recovered.live)?;
+        tracing::info!(added, removed, sequence, "brought the lexical index up to the post store");
+        lexical.commit(Checkpoint { next_ordinal, sequence })?;
+    }
+    Ok(recovered)
+}
+
+/// Deletes what the index may still have of ordinals below `next` that have died since its checkpoint.
+fn delete_dead(lexical: &LexicalIndex, next: u32, live: &RoaringBitmap) -> Result<u64, LiveError> {
+    let alive = live.range_cardinality(..next);
+    if lexical.searcher().doc_count() <= alive {
+        return Ok(0);
+    }
+    let mut dead = RoaringBitmap::new();
+    dead.insert_range(..next);
+    dead -= live;
+    for ordinal in &dead {
+        lexical.delete(Ordinal(ordinal))?;
+    }
+    Ok(dead.len())
+}
+
+/// Visits the live posts, going on behind records that cannot be read.
+fn scan_readable(
+    posts: &PostStore,
+    damaged: &mut RoaringBitmap,
+    visit: &mut dyn FnMut(StoredPost) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let mut from = 0;
+    loop {
+        match posts.scan(Ordinal(from), visit) {
+            Err(StoreError::DamagedRecord { path, ordinal, message }) => {
+                // A scan reads ahead of its visitor: go on from the record itself, not from the last visit.
+                tracing::error!(path = %path.display(), ordinal, message, "a post cannot be read and is not served");
+                damaged.insert(ordinal);
+                let Some(next) = ordinal.checked_add(1) else { return Ok(()) };
+                from = next;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Opens the lexical index; one that is ahead of the post store belongs to other posts and is made again.
+pub(crate) fn open_lexical(dir: &DataDir, posts: &PostStore) -> Result<LexicalIndex, LiveError> {
+    let path = dir.lexical();
+    let index = LexicalIndex::open(&path)?;
+    let Some(checkpoint) = index.checkpoint() else { return Ok(index) };
+    if checkpoint.sequence <= posts.sequence()? && checkpoint.next_ordinal <= posts.next_ordinal()?.0 {
+        return Ok(index);
+    }
+    tracing::warn!(?checkpoint, "the lexical index is ahead of the post store; making it again");
+    drop(index);
+    layout::remove(&path)?;
+    Ok(LexicalIndex::open(&path)?)
+}
+
+/// Opens the vector index; points of ordinals that were never given out belong to other posts, and all are dropped.
+pub(crate) fn open_vectors(
+    dir: &DataDir,
+    posts: &PostStore,
+    space: &str,
+    dim: usize,
+    config: VectorConfig,
+) -> Result<VectorIndex, LiveError> {
+    let index = VectorIndex::open(&dir.vector(), space, dim, config)?;
+    if index.points().max().is_some_and(|max| max >= posts.next_ordinal().map_or(u32::MAX, |next| next.0)) {
+        tracing::warn!("the vector index is ahead of the post store; making it again");
+        index.retain(&RoaringBitmap::new())?;
+    }
+    Ok(index)
+}
+
+/// Forgets dead points when they are many; gives the live ordinals without a vector.
+pub(crate) fn without_vector(
+    vectors: &VectorIndex,
+    live: &RoaringBitmap,
+) -> Result<RoaringBitmap, LiveError> {
+    let points = vectors.points();
+    let dead = points.difference_len(live);
+    if dead >= COMPACT_POINTS && dead >= points.len() / 4 {
+        let forgotten = vectors.retain(live)?;
+        tracing::info!(forgotten, "compacted the vector log");
+    }
+    Ok(live - points)
+}
+
+/// What [`repair`] found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveRepair {
+    /// The vector log.
+    pub vectors: bowerbird_vector::RepairReport,
+    /// Whether the lexical index was damaged and removed; the next start makes it again.
+    pub lexical_removed: Option<String>,
+    /// Posts that cannot be read: load them again.
+    pub damaged_posts: Vec<Ordinal>,
+}
+
+/// Repairs the caches of a data directory that no process has open. What is removed here is made again from the post
+/// store at the next start. Posts that cannot be read are listed; only their owner has them.
+pub fn repair(root: &Path) -> Result<LiveRepair, LiveError> {
+    let dir = DataDir::open(root)?;
+    let damaged_posts = PostStore::open(&dir.posts())?.damaged_records()?;
+    let vectors = VectorIndex::repair(&dir.vector())?;
+    let lexical_removed = match LexicalIndex::open(&dir.lexical()) {
+        Ok(_) => None,
+        Err(error @ (LexicalError::Damaged { .. } | LexicalError::WrongFormat { .. })) => {
+            layout::remove(&dir.lexical())?;
+            Some(error.to_string())
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(LiveRepair { vectors, lexical_removed, damaged_posts })
+}
