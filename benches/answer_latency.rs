@@ -27,19 +27,23 @@ async fn run() {
         let begun = Instant::now();
         let (answer, _) = ask(&stack, q, false).await.expect("an answer");
         whole.push(begun.elapsed().as_secs_f64() * 1e3);
-        match answer.usage.first_sentence_ms {
+        match answer.summary.usage.first_sentence_ms {
             Some(ms) => first.push(ms as f64),
             None => refused += 1,
         }
         for sentence in &answer.sentences {
-            if sentence.origin.to_string() == "generated" {
+            if sentence.origin.as_str() == "generated" {
                 generated += 1;
             } else {
                 extracted += 1;
             }
         }
     }
-    println!("{POSTS} posts, {} questions, generator {}", QUERIES.len(), stack.models.generator.as_deref().unwrap_or("none"));
+    println!(
+        "{POSTS} posts, {} questions, generator {}",
+        QUERIES.len(),
+        stack.models.generator.as_deref().unwrap_or("none")
+    );
     println!("sentences: {generated} generated, {extracted} quoted; {refused} refusals");
     println!("{:<24} {:>8} {:>8} {:>8}", "ms", "p50", "p95", "p99");
     for (name, ms) in [("search alone", search), ("first sentence", first), ("whole answer", whole)] {

@@ -58,15 +58,25 @@ async fn run(stack: &Stack) {
             }
         }
     }
-    println!("{POSTS} posts, {} queries × {ROUNDS} rounds, {} worker threads", QUERIES.len(), stack.config.models.worker_threads());
-    println!("{:<10} {:>8} {:>8} {:>8} {:>10} {:>12}", "whole", "p50 ms", "p95", "p99", "× fused", "overlap@10");
+    println!(
+        "{POSTS} posts, {} queries × {ROUNDS} rounds, {} worker threads",
+        QUERIES.len(),
+        stack.config.models.worker_threads()
+    );
+    println!(
+        "{:<10} {:>8} {:>8} {:>8} {:>10} {:>12}",
+        "whole", "p50 ms", "p95", "p99", "× fused", "overlap@10"
+    );
     let fused = latency(totals["fused"].clone()).p50;
     for (name, ms) in &totals {
         let quantiles = latency(ms.clone());
         let shared = overlap[name].iter().sum::<f64>() / overlap[name].len() as f64;
         println!(
             "{name:<10} {:>8.2} {:>8.2} {:>8.2} {:>10.2} {shared:>12.2}",
-            quantiles.p50, quantiles.p95, quantiles.p99, quantiles.p50 / fused
+            quantiles.p50,
+            quantiles.p95,
+            quantiles.p99,
+            quantiles.p50 / fused
         );
     }
     println!("{:<10} {:>8} {:>8} {:>8}", "stage", "p50 ms", "p95", "p99");

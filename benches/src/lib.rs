@@ -21,7 +21,7 @@ pub async fn demo_without_caches(workers: usize) -> Stack {
     config.models.query_cache = ByteSize(0);
     config.models.score_cache = ByteSize(0);
     config.models.workers = workers;
-    config.search.rerank_budget = std::time::Duration::from_secs(60);
+    config.search.rerank_budget = std::time::Duration::from_mins(1);
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use bowerbird_tests::{fixture, post_json, real_models};
 use serde_json::{Value, json};
 
-use crate::support::demo_stack;
+use crate::support::demo_router;
 
 /// The page without its ads and without what differs from call to call.
 fn organic(mut page: Value) -> String {
@@ -17,11 +17,11 @@ fn organic(mut page: Value) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn page_and_answer_are_byte_identical_with_ads_on_and_off() {
-    let stack = demo_stack().await;
-    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
-    let app = bowerbird::http::router(stack, metrics);
+    let app = demo_router().await;
     let mut served = 0;
-    for q in ["shoes for jogging", "office job aching spine", "how to sleep better", "healthy breakfast ideas"] {
+    for q in
+        ["shoes for jogging", "office job aching spine", "how to sleep better", "healthy breakfast ideas"]
+    {
         for path in ["/v1/search", "/v1/answer"] {
             let (status, with) = post_json(&app, path, json!({"q": q, "ads": true})).await;
             assert_eq!(status, StatusCode::OK, "{with}");
@@ -32,7 +32,10 @@ async fn page_and_answer_are_byte_identical_with_ads_on_and_off() {
                 for field in ["advertiser", "paid_by", "why", "headline", "click_url", "impression_url"] {
                     assert!(block[field].as_str().is_some_and(|v| !v.is_empty()), "{field}: {block}");
                 }
-                assert_eq!((block["type"].as_str(), block["label"].as_str()), (Some("sponsored"), Some("Sponsored")));
+                assert_eq!(
+                    (block["type"].as_str(), block["label"].as_str()),
+                    (Some("sponsored"), Some("Sponsored"))
+                );
             }
             assert_eq!(organic(with), organic(without), "{path} {q}");
         }
@@ -42,7 +45,12 @@ async fn page_and_answer_are_byte_identical_with_ads_on_and_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_about_grave_things_carries_no_ad() {
-    let posts = vec![bowerbird_tests::post("a", "news", "2014-10-10", "Ebola outbreak: death toll passes 4,000, running out of beds")];
+    let posts = vec![bowerbird_tests::post(
+        "a",
+        "news",
+        "2014-10-10",
+        "Ebola outbreak: death toll passes 4,000, running out of beds",
+    )];
     let fixture = fixture(real_models(), posts).await;
     let ads = fixture.stack.ads.as_ref().expect("ads are on");
     ads.import_json(bowerbird::demo::ADS).await.expect("demo ads load");

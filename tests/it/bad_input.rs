@@ -4,13 +4,17 @@ use axum::http::{Method, StatusCode};
 use bowerbird_tests::{call, fixture, fixture_with, post, post_json, stub_models, test_config};
 use serde_json::json;
 
+/// Method, path, body, and the status, code and field of the answer.
+type Case<'a> = (Method, &'a str, &'a str, u16, &'a str, Option<&'a str>);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mistake_has_its_envelope() {
-    let fixture = fixture(stub_models(""), vec![post("a", "ann", "2015-01-01", "one post about sleep")]).await;
+    let fixture =
+        fixture(stub_models(""), vec![post("a", "ann", "2015-01-01", "one post about sleep")]).await;
     let app = &fixture.router;
     let long = json!({"q": "x".repeat(5000)}).to_string();
     let huge = json!({"q": "x".repeat(1 << 20)}).to_string();
-    let cases: [(Method, &str, &str, u16, &str, Option<&str>); 16] = [
+    let cases: [Case<'_>; 16] = [
         (Method::POST, "/v1/search", "{\"q\":", 400, "malformed_json", None),
         (Method::POST, "/v1/search", "[]", 400, "invalid_field", None),
         (Method::POST, "/v1/search", r#"{"q":"a","limt":3}"#, 400, "invalid_field", Some("limt")),
@@ -20,7 +24,14 @@ async fn every_mistake_has_its_envelope() {
         (Method::POST, "/v1/search", &huge, 413, "body_too_large", None),
         (Method::POST, "/v1/search", r#"{"q":"a","limit":0}"#, 400, "limit_out_of_range", Some("limit")),
         (Method::POST, "/v1/search", r#"{"q":"a","limit":101}"#, 400, "limit_out_of_range", Some("limit")),
-        (Method::POST, "/v1/search", r#"{"q":"a","filter":"since:never"}"#, 400, "invalid_filter", Some("filter")),
+        (
+            Method::POST,
+            "/v1/search",
+            r#"{"q":"a","filter":"since:never"}"#,
+            400,
+            "invalid_filter",
+            Some("filter"),
+        ),
         (Method::POST, "/v1/search", r#"{"q":"a","facets":["text"]}"#, 400, "unknown_facet", Some("facets")),
         (Method::POST, "/v1/search", r#"{"q":"a","cursor":"zzz"}"#, 400, "invalid_cursor", Some("cursor")),
         (Method::POST, "/v1/answer", r#"{"q":"from:ann"}"#, 400, "empty_query", Some("q")),
@@ -74,7 +85,9 @@ async fn the_interface_describes_itself() {
     let fixture = fixture(stub_models(""), Vec::new()).await;
     let (status, interface) = call(&fixture.router, Method::GET, "/openapi.json", "").await;
     assert_eq!(status, StatusCode::OK);
-    for path in ["/v1/search", "/v1/answer", "/v1/decide", "/v1/posts", "/v1/posts/{id}", "/e/c/{token}", "/metrics"] {
+    for path in
+        ["/v1/search", "/v1/answer", "/v1/decide", "/v1/posts", "/v1/posts/{id}", "/e/c/{token}", "/metrics"]
+    {
         assert!(interface["paths"][path].is_object(), "{path} is missing");
     }
     let (status, ready) = call(&fixture.router, Method::GET, "/readyz", "").await;

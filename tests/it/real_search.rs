@@ -5,7 +5,7 @@ use bowerbird_search::SearchRequest;
 use bowerbird_tests::{call, post_json};
 use serde_json::{Value, json};
 
-use crate::support::demo_stack;
+use crate::support::{demo_router, demo_stack};
 
 /// Whether one of the first three texts holds one of `words`.
 async fn check(q: &str, words: &[&str]) {
@@ -34,10 +34,9 @@ async fn exact_names_are_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_quotes_what_it_cites() {
-    let stack = demo_stack().await;
-    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
-    let app = bowerbird::http::router(stack, metrics);
-    let (_, answer) = post_json(&app, "/v1/answer", json!({"q": "Does coffee lower the risk of disease?"})).await;
+    let app = demo_router().await;
+    let (_, answer) =
+        post_json(&app, "/v1/answer", json!({"q": "Does coffee lower the risk of disease?"})).await;
     let sentences = answer["sentences"].as_array().expect("sentences");
     assert!(!sentences.is_empty(), "{answer}");
     for sentence in sentences {
@@ -45,27 +44,29 @@ async fn an_answer_quotes_what_it_cites() {
         let citations = sentence["citations"].as_array().expect("citations");
         assert!(!citations.is_empty(), "{sentence}");
         for citation in citations {
-            let source = answer["sources"].as_array().expect("sources").iter().find(|s| s["n"] == citation["n"]);
+            let source =
+                answer["sources"].as_array().expect("sources").iter().find(|s| s["n"] == citation["n"]);
             let text = source.and_then(|s| s["text"].as_str()).expect("the cited post is among the sources");
             assert!(text.contains(citation["quote"].as_str().expect("a quote")), "{citation} in {text}");
         }
     }
-    let (_, refused) = post_json(&app, "/v1/answer", json!({"q": "What is the capital of the moon base Zanzibar?"})).await;
+    let (_, refused) =
+        post_json(&app, "/v1/answer", json!({"q": "What is the capital of the moon base Zanzibar?"})).await;
     assert_eq!(refused["finish_reason"], "refused_no_evidence", "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stream_tells_the_same_answer() {
-    let stack = demo_stack().await;
-    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
-    let app = bowerbird::http::router(stack, metrics);
+    let app = demo_router().await;
     let q = "Is barefoot running better?";
     let (_, whole) = post_json(&app, "/v1/answer", json!({"q": q})).await;
     let events = events(&app, json!({"q": q, "stream": true, "ads": true})).await;
     let names: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!((names[0], names[1], names.last()), ("meta", "sources", Some(&"done")), "{names:?}");
-    let streamed: Vec<&str> = events.iter().filter(|e| e.0 == "delta").filter_map(|e| e.1["text"].as_str()).collect();
-    let told: Vec<&str> = whole["sentences"].as_array().expect("sentences").iter().filter_map(|s| s["text"].as_str()).collect();
+    let streamed: Vec<&str> =
+        events.iter().filter(|e| e.0 == "delta").filter_map(|e| e.1["text"].as_str()).collect();
+    let told: Vec<&str> =
+        whole["sentences"].as_array().expect("sentences").iter().filter_map(|s| s["text"].as_str()).collect();
     assert_eq!(streamed, told);
 }
 
@@ -91,10 +92,13 @@ async fn events(app: &axum::Router, body: Value) -> Vec<(String, Value)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn explain_shows_every_stage_and_metrics_count_them() {
-    let stack = demo_stack().await;
-    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
-    let app = bowerbird::http::router(stack, metrics);
-    let (_, page) = post_json(&app, "/v1/search", json!({"q": "yoga for back pain", "explain": true, "facets": ["author", "tags"]})).await;
+    let app = demo_router().await;
+    let (_, page) = post_json(
+        &app,
+        "/v1/search",
+        json!({"q": "yoga for back pain", "explain": true, "facets": ["author", "tags"]}),
+    )
+    .await;
     let scores = &page["hits"][0]["scores"];
     for stage in ["lexical", "vector", "fused", "rerank", "final"] {
         assert!(scores[stage].is_number(), "{stage}: {page}");

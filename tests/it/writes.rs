@@ -20,7 +20,12 @@ async fn a_post_is_written_read_changed_found_and_deleted() {
     let body = format!("{}\n{{\"id\": 3}}\n\n{}\n", lines[0], lines[1]);
     let (status, report) = call(app, Method::POST, "/v1/posts", body).await;
     assert_eq!(status, StatusCode::OK, "{report}");
-    let states: Vec<_> = report["items"].as_array().expect("items").iter().map(|i| (i["line"].as_u64(), i["status"].as_str())).collect();
+    let states: Vec<_> = report["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|i| (i["line"].as_u64(), i["status"].as_str()))
+        .collect();
     assert_eq!(states, [(Some(1), Some("created")), (Some(2), Some("refused")), (Some(4), Some("created"))]);
     assert!(report["items"][1]["error"].as_str().expect("why").contains("id"), "{report}");
     assert_eq!(report["errors"], true);
@@ -49,11 +54,14 @@ async fn a_post_is_written_read_changed_found_and_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_finds_everything_again() {
-    let posts = (0..200).map(|n| post(&format!("p{n}"), "ann", "2015-01-01", &format!("marathon training day {n}"))).collect();
+    let posts = (0..200)
+        .map(|n| post(&format!("p{n}"), "ann", "2015-01-01", &format!("marathon training day {n}")))
+        .collect();
     let fixture = fixture(stub_models(""), posts).await;
     let dir = fixture.dir;
     drop((fixture.stack, fixture.router));
-    let stack = Stack::assemble(&test_config(), dir.path(), stub_models(""), Parts::ALL).await.expect("opens again");
+    let stack =
+        Stack::assemble(&test_config(), dir.path(), stub_models(""), Parts::ALL).await.expect("opens again");
     assert_eq!(stack.live.status().posts, 200);
     assert_eq!(stack.live.status().vectors_pending, 0);
     let page = stack.engine.search(&bowerbird_search::SearchRequest::new("marathon")).await.expect("a page");
@@ -75,7 +83,11 @@ async fn pages_do_not_overlap_while_posts_arrive() {
         for id in ids(&page) {
             assert!(seen.insert(id.to_owned()), "{id} came twice");
         }
-        bowerbird_tests::write(&fixture.stack, vec![post(&format!("new{pages}"), "eve", "2015-02-01", "marathon training")]).await;
+        bowerbird_tests::write(
+            &fixture.stack,
+            vec![post(&format!("new{pages}"), "eve", "2015-02-01", "marathon training")],
+        )
+        .await;
         pages += 1;
         cursor = page["next_cursor"].clone();
         if cursor.is_null() {

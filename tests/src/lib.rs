@@ -1,6 +1,7 @@
 //! Fixtures for tests and benches across crates.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -45,11 +46,18 @@ pub fn post(id: &str, author: &str, day: &str, text: &str) -> Post {
 /// When threads cannot be started.
 pub fn stub_models(says: &str) -> Models {
     let encoders = Encoders::start(EncodersConfig { workers: 2, ..EncodersConfig::default() }, |_| {
-        Ok((Box::new(StubEmbedder::new(128)) as Box<dyn Embedder>, Box::new(StubReranker) as Box<dyn Reranker>))
+        Ok((
+            Box::new(StubEmbedder::new(128)) as Box<dyn Embedder>,
+            Box::new(StubReranker) as Box<dyn Reranker>,
+        ))
     })
     .expect("stub workers start");
     let generator: Arc<dyn Generator> = Arc::new(StubGenerator::saying(says));
-    Models { encoders, generator: Some(generator), report: ModelReport { used: "stub".into(), ..ModelReport::default() } }
+    Models {
+        encoders,
+        generator: Some(generator),
+        report: ModelReport { used: "stub".into(), ..ModelReport::default() },
+    }
 }
 
 /// The real models, loaded once per process, fetched when missing.
@@ -59,15 +67,20 @@ pub fn stub_models(says: &str) -> Models {
 pub fn real_models() -> Models {
     static ENCODERS: OnceLock<(Encoders, Arc<dyn Generator>, ModelReport)> = OnceLock::new();
     let (encoders, generator, report) = ENCODERS.get_or_init(|| {
-        let models = load_models(&test_config(), Parts::ALL, &Silent).unwrap_or_else(|error| panic!("{error:#}"));
+        let models =
+            load_models(&test_config(), Parts::ALL, &Silent).unwrap_or_else(|error| panic!("{error:#}"));
         (models.encoders, models.generator.expect("a generator was asked for"), models.report)
     });
     Models { encoders: encoders.clone(), generator: Some(generator.clone()), report: report.clone() }
 }
 
-/// The default configuration, with `BOWERBIRD_MODELS_DIR` respected.
+/// The default configuration with time to spare, and `BOWERBIRD_MODELS_DIR` respected.
 pub fn test_config() -> Config {
     let mut config = Config::default();
+    // A busy machine must not turn a test of ranking into one of fallbacks.
+    config.search.rerank_budget = Duration::from_mins(1);
+    config.search.timeout = Duration::from_mins(2);
+    config.ads.timeout = Duration::from_mins(1);
     config.models.dir = std::env::var_os("BOWERBIRD_MODELS_DIR").map(Into::into);
     config
 }

@@ -136,26 +136,35 @@ pub(crate) struct Term {
 pub(crate) struct Plan {
     pub terms: Vec<Term>,
     pub lengths: Lengths,
+    /// What a post of average length scores that holds every word, tag and mention once, also those that no post
+    /// holds.
+    pub ideal: f32,
 }
 
 impl Plan {
     pub(crate) fn new(snapshot: &Snapshot, query: &BagQuery) -> Result<Self, LexicalError> {
         let analysed = Analysed::new(query);
         let mut terms = Vec::new();
+        let mut asked = 0;
         for word in analysed.words {
+            asked += 1;
             terms.extend(snapshot.term(TermKind::Word, word.text, &word.forms)?);
         }
         for tag in analysed.tags {
+            asked += 1;
             terms.extend(snapshot.term(TermKind::Tag, tag.clone(), &[Some(tag), None, None])?);
         }
         for mention in analysed.mentions {
+            asked += 1;
             terms.extend(snapshot.term(TermKind::Mention, mention.clone(), &[Some(mention), None, None])?);
         }
+        let absent = (asked - terms.len()) as f32;
+        let ideal = terms.iter().map(|term| term.idf).sum::<f32>() + absent * idf(snapshot.posts, 0);
         for phrase in analysed.phrases {
             terms.push(snapshot.phrase(phrase)?);
         }
         let lengths = Lengths::new(&snapshot.config, snapshot.posts, snapshot.tokens);
-        Ok(Self { terms, lengths })
+        Ok(Self { terms, lengths, ideal })
     }
 }
 

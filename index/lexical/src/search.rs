@@ -31,6 +31,10 @@ pub struct LexicalHits {
     pub hits: Vec<(Ordinal, Bm25)>,
     /// Exact number of allowed posts in which any term occurs.
     pub total: u64,
+    /// What a post of average length would score that holds every word, tag and mention of the query once, on the
+    /// scale of `hits`; words that no post holds count with the idf of such a word. A best hit far below it means
+    /// that the query was met in part.
+    pub ideal: f32,
 }
 
 impl LexicalSearcher {
@@ -52,7 +56,7 @@ impl LexicalSearcher {
                 let cursors = cursors(snapshot, &plan, at)?;
                 drain(&snapshot.segments[at], &plan.lengths, cursors, allowed, &mut best);
             }
-            Ok(best.into_hits())
+            Ok(best.into_hits(plan.ideal))
         })
     }
 }
@@ -249,10 +253,10 @@ impl Best {
         }
     }
 
-    fn into_hits(self) -> LexicalHits {
+    fn into_hits(self, ideal: f32) -> LexicalHits {
         let ranked = self.heap.into_sorted_vec();
         let hits =
             ranked.into_iter().map(|Reverse(hit)| (Ordinal(hit.ordinal), Bm25::new(hit.score))).collect();
-        LexicalHits { hits, total: self.total }
+        LexicalHits { hits, total: self.total, ideal }
     }
 }

@@ -11,7 +11,9 @@ pub fn embedder(model: &mut dyn Embedder) {
     assert_eq!(first.dim(), dim, "vector length must be the declared dimension");
     let norm: f32 = first.as_slice().iter().map(|v| v * v).sum();
     assert!((norm - 1.0).abs() < 1e-3, "squared length is {norm}, expected 1");
-    model.embed("something else entirely, and rather longer than the first", TextRole::Query).expect("embeds");
+    model
+        .embed("something else entirely, and rather longer than the first", TextRole::Query)
+        .expect("embeds");
     let again = model.embed("a post about sleep", TextRole::Passage).expect("embeds");
     assert_eq!(first, again, "a vector must not depend on what was embedded before it");
     for blank in ["", " ", "\n\t "] {
@@ -32,8 +34,7 @@ pub fn reranker(model: &mut dyn Reranker) {
     let good = model.score(query, "How to sleep better: nine ways to fall asleep faster").expect("scores");
     let bad = model.score(query, "Quarterly earnings rose at the steel maker").expect("scores");
     assert!(good > bad, "relevant {good:?} must beat irrelevant {bad:?}");
-    let again =
-        model.score(query, "How to sleep better: nine ways to fall asleep faster").expect("scores");
+    let again = model.score(query, "How to sleep better: nine ways to fall asleep faster").expect("scores");
     assert_eq!(good, again, "a score must not depend on what was scored before it");
     assert!(matches!(model.score("", "text"), Err(ModelError::EmptyText)));
     assert!(matches!(model.score("text", "  "), Err(ModelError::EmptyText)));

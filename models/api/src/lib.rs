@@ -34,7 +34,9 @@ pub enum ModelError {
         found: usize,
     },
     /// The model returned a vector of another length than it declares.
-    #[error("model returned {found} dimensions, expected {expected}: the model file is not the one configured")]
+    #[error(
+        "model returned {found} dimensions, expected {expected}: the model file is not the one configured"
+    )]
     DimensionMismatch {
         /// Dimensions the embedding space declares.
         expected: usize,

@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use tokio::sync::mpsc;
 
 use crate::{
-    Embedder, Embedding, EmbeddingSpace, Finish, GenerateRequest, GenerationStream, Generator, ModelError, Piece,
-    RerankLogit, Reranker, TextRole, Usage,
+    Embedder, Embedding, EmbeddingSpace, Finish, GenerateRequest, GenerationStream, Generator, ModelError,
+    Piece, RerankLogit, Reranker, TextRole, Usage,
 };
 
 fn words(text: &str) -> BTreeSet<String> {

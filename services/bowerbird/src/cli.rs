@@ -50,6 +50,19 @@ pub enum Command {
     Ads(AdsArgs),
     /// Fetch, list and verify model files.
     Models(ModelsArgs),
+    /// Look over a data directory that no server has open, and mend what can be mended.
+    Doctor(DoctorArgs),
+}
+
+/// `bowerbird doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Where posts, indexes and ads are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Remove damaged index files; the next start makes them again from the post store.
+    #[arg(long)]
+    pub repair: bool,
 }
 
 /// `bowerbird demo`

@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bowerbird_ads::AdsConfig;
+use bowerbird_answer::AnswerConfig;
+use bowerbird_live::LiveConfig;
 use bytesize::ByteSize;
 use figment::Figment;
-use figment::providers::{Env, Format, Serialized, Toml};
-use serde::{Deserialize, Serialize};
+use figment::providers::{Env, Format, Toml};
+use serde::Deserialize;
 
 /// Everything that can be set.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The HTTP server.
@@ -23,8 +26,8 @@ pub struct Config {
     pub models: ModelsConfig,
     /// The model that writes.
     pub generator: GeneratorConfig,
-    /// Indexes.
-    pub index: IndexConfig,
+    /// Post store and indexes.
+    pub index: LiveConfig,
     /// Search.
     pub search: SearchSettings,
     /// Answers.
@@ -34,7 +37,7 @@ pub struct Config {
 }
 
 /// `[server]`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
     /// Where to listen.
@@ -62,7 +65,7 @@ impl Default for ServerConfig {
 }
 
 /// Which execution provider runs the ONNX models.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// The processor.
@@ -75,7 +78,7 @@ pub enum Provider {
 }
 
 /// `[models]`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelsConfig {
     /// Model files, used as they are and never fetched into; the user's cache when absent.
@@ -127,7 +130,7 @@ pub fn cores() -> usize {
 }
 
 /// Which generator writes answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GeneratorKind {
     /// The GGUF model of the catalog, in this process.
@@ -138,7 +141,7 @@ pub enum GeneratorKind {
 }
 
 /// `[generator]`
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GeneratorConfig {
     /// Which generator writes.
@@ -168,7 +171,7 @@ impl Default for GeneratorConfig {
             base_url: String::new(),
             api_key: None,
             connect_timeout: Duration::from_secs(3),
-            request_timeout: Duration::from_secs(60),
+            request_timeout: Duration::from_mins(1),
         }
     }
 }
@@ -185,25 +188,8 @@ impl std::fmt::Debug for GeneratorConfig {
     }
 }
 
-/// `[index]`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct IndexConfig {
-    /// Vectors from which on a graph index serves instead of the flat scan, which is faster and exact below.
-    pub hnsw_min_points: usize,
-    /// Most time between two commits of the lexical index while posts arrive.
-    #[serde(with = "humantime_serde")]
-    pub commit_interval: Duration,
-}
-
-impl Default for IndexConfig {
-    fn default() -> Self {
-        Self { hnsw_min_points: 200_000, commit_interval: Duration::from_millis(100) }
-    }
-}
-
 /// `[search]`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SearchSettings {
     /// Candidates of each leg.
@@ -236,49 +222,49 @@ impl Default for SearchSettings {
 }
 
 /// `[answer]`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AnswerSettings {
     /// Posts given to the answer.
     pub sources: usize,
-    /// Most sentences.
-    pub max_sentences: usize,
     /// Most time of an answer.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// `[answer.compose]`: evidence, generation and the check.
+    pub compose: AnswerConfig,
 }
 
 impl Default for AnswerSettings {
     fn default() -> Self {
-        Self { sources: 8, max_sentences: 3, timeout: Duration::from_secs(20) }
+        Self { sources: 8, timeout: Duration::from_secs(20), compose: AnswerConfig::default() }
     }
 }
 
 /// `[ads]`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdsSettings {
     /// Whether ads are served at all.
     pub enabled: bool,
-    /// Lowest price of a click, in millionths of the currency unit.
-    pub reserve_micros: i64,
     /// Most sponsored blocks of a page, at most 2.
     pub slots: usize,
     /// Most time of a decision.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// `[ads.engine]`: auction, relevance gate, click estimate.
+    pub engine: AdsConfig,
 }
 
 impl Default for AdsSettings {
     fn default() -> Self {
-        Self { enabled: true, reserve_micros: 50_000, slots: 2, timeout: Duration::from_millis(500) }
+        Self { enabled: true, slots: 2, timeout: Duration::from_secs(1), engine: AdsConfig::default() }
     }
 }
 
 impl Config {
     /// Reads `file`, if given, and the environment.
     pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
-        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        let mut figment = Figment::new();
         if let Some(file) = file {
             // Figment takes a missing file for an empty one; a file that was named must be there.
             std::fs::metadata(file).with_context(|| format!("configuration file {}", file.display()))?;
@@ -288,7 +274,9 @@ impl Config {
         let sections = ["server", "models", "generator", "index", "search", "answer", "ads"];
         figment = figment.merge(
             Env::prefixed("BOWERBIRD_")
-                .filter(move |key| key.as_str().to_lowercase().split_once("__").is_some_and(|(s, _)| sections.contains(&s)))
+                .filter(move |key| {
+                    key.as_str().to_lowercase().split_once("__").is_some_and(|(s, _)| sections.contains(&s))
+                })
                 .split("__"),
         );
         let config: Self = figment.extract().map_err(|errors| {
@@ -308,23 +296,49 @@ impl Config {
             }
         };
         let share = |value: f32| (0.0..=1.0).contains(&value);
-        check((1..=1000).contains(&self.search.depth), format!("search.depth is {}, expected 1 to 1000", self.search.depth));
-        check(share(self.search.vector_weight), format!("search.vector_weight is {}, expected 0 to 1", self.search.vector_weight));
-        check(share(self.search.rerank_blend), format!("search.rerank_blend is {}, expected 0 to 1", self.search.rerank_blend));
-        check(self.search.rerank_depth <= 200, format!("search.rerank_depth is {}, expected at most 200", self.search.rerank_depth));
-        check((1..=20).contains(&self.answer.sources), format!("answer.sources is {}, expected 1 to 20", self.answer.sources));
-        check((1..=10).contains(&self.answer.max_sentences), format!("answer.max_sentences is {}, expected 1 to 10", self.answer.max_sentences));
+        check(
+            (1..=1000).contains(&self.search.depth),
+            format!("search.depth is {}, expected 1 to 1000", self.search.depth),
+        );
+        check(
+            share(self.search.vector_weight),
+            format!("search.vector_weight is {}, expected 0 to 1", self.search.vector_weight),
+        );
+        check(
+            share(self.search.rerank_blend),
+            format!("search.rerank_blend is {}, expected 0 to 1", self.search.rerank_blend),
+        );
+        check(
+            self.search.rerank_depth <= 200,
+            format!("search.rerank_depth is {}, expected at most 200", self.search.rerank_depth),
+        );
+        check(
+            (1..=20).contains(&self.answer.sources),
+            format!("answer.sources is {}, expected 1 to 20", self.answer.sources),
+        );
         check((1..=2).contains(&self.ads.slots), format!("ads.slots is {}, expected 1 or 2", self.ads.slots));
-        check(self.ads.reserve_micros >= 0, format!("ads.reserve_micros is {}, expected 0 or more", self.ads.reserve_micros));
-        check(self.models.workers <= 64, format!("models.workers is {}, expected at most 64", self.models.workers));
+        check(
+            self.models.workers <= 64,
+            format!("models.workers is {}, expected at most 64", self.models.workers),
+        );
         check(self.models.queue > 0, "models.queue is 0, expected 1 or more".into());
         check(self.server.max_in_flight > 0, "server.max_in_flight is 0, expected 1 or more".into());
-        check(self.server.api_keys.iter().all(|key| key.len() >= 16), "server.api_keys holds a key under 16 characters: use a longer random one".into());
+        check(
+            self.server.api_keys.iter().all(|key| key.len() >= 16),
+            "server.api_keys holds a key under 16 characters: use a longer random one".into(),
+        );
         if self.generator.kind == GeneratorKind::Remote {
             let url = &self.generator.base_url;
-            check(url.starts_with("http://") || url.starts_with("https://"), format!("generator.base_url is {url:?}, expected http:// or https://"));
+            check(
+                url.starts_with("http://") || url.starts_with("https://"),
+                format!("generator.base_url is {url:?}, expected http:// or https://"),
+            );
         }
-        if problems.is_empty() { Ok(()) } else { bail!("configuration is not valid:\n  {}", problems.join("\n  ")) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            bail!("configuration is not valid:\n  {}", problems.join("\n  "))
+        }
     }
 }
 
@@ -340,7 +354,8 @@ mod tests {
 
     #[test]
     fn units_are_written_out() {
-        let config = load("[search]\nrerank_budget = \"80ms\"\n[server]\nmax_posts = \"8MiB\"").expect("valid");
+        let config =
+            load("[search]\nrerank_budget = \"80ms\"\n[server]\nmax_posts = \"8MiB\"").expect("valid");
         assert_eq!(config.search.rerank_budget, Duration::from_millis(80));
         assert_eq!(config.server.max_posts, ByteSize::mib(8));
     }
@@ -349,7 +364,8 @@ mod tests {
     fn unknown_keys_and_every_bad_value_are_named() {
         let error = load("[search]\ndept = 3").expect_err("unknown").to_string();
         assert!(error.contains("dept"), "{error}");
-        let error = load("[search]\ndepth = 0\nvector_weight = 7.0\n[ads]\nslots = 9").expect_err("bad").to_string();
+        let error =
+            load("[search]\ndepth = 0\nvector_weight = 7.0\n[ads]\nslots = 9").expect_err("bad").to_string();
         for part in ["search.depth", "search.vector_weight", "ads.slots"] {
             assert!(error.contains(part), "{error}");
         }

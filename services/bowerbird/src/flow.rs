@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use bowerbird_ads::AdRequest;
 use bowerbird_answer::{AnswerRequest, Source};
-use bowerbird_search::{ResultPage, SearchRequest};
+use bowerbird_search::{Hit, ResultPage, SearchRequest};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -21,8 +21,7 @@ use crate::wire::search::{SearchBody, SearchPage, page};
 pub async fn search(stack: &Stack, body: &SearchBody, request_id: &str) -> Result<SearchPage, Problem> {
     let organic = stack.engine.search(&body.request(stack.engine.config())).await?;
     let ads = if body.ads && body.cursor.is_none() {
-        let sensitive = organic.hits.iter().any(|hit| bowerbird_ads::is_sensitive(&hit.post.text));
-        sponsored(stack, &organic.query.text, sensitive, body.explain).await
+        sponsored(stack, &organic.query.text, is_sensitive(&organic.hits), body.explain).await
     } else {
         None
     };
@@ -56,7 +55,7 @@ pub async fn question(stack: &Stack, body: &AnswerBody) -> Result<(ResultPage, A
             n,
             post_id: hit.post.id.to_string(),
             author: hit.post.author.clone(),
-            created_at: hit.post.created_at.to_string(),
+            created_at: hit.post.created_at,
             text: hit.post.text.clone(),
             score: hit.scores.r#final,
         })
@@ -65,7 +64,7 @@ pub async fn question(stack: &Stack, body: &AnswerBody) -> Result<(ResultPage, A
         question: found.query.text.clone(),
         sources,
         deadline,
-        max_sentences: body.max_sentences.unwrap_or(settings.max_sentences),
+        max_sentences: body.max_sentences.unwrap_or(settings.compose.max_sentences),
         seed: 0,
     };
     Ok((found, request))
@@ -81,6 +80,13 @@ pub fn answerer(stack: &Stack) -> Result<&bowerbird_answer::Answerer, Problem> {
             "no generator is loaded: set [generator] in the configuration",
         )
     })
+}
+
+/// Whether a post that would stand beside a sponsored block speaks of grave things.
+///
+/// Blocks stand at the head of a page, so the first three hits are their neighbours.
+pub fn is_sensitive(hits: &[Hit]) -> bool {
+    hits.iter().take(3).any(|hit| bowerbird_ads::sensitive_term(&hit.post.text).is_some())
 }
 
 /// Sponsored blocks for `text`; `None` when ads are off. A failed decision is an empty slot with its reason, never a

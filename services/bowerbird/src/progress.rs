@@ -16,8 +16,10 @@ impl Progress for Bars {
     fn begin(&self, what: &str, total_bytes: u64) {
         let bar = ProgressBar::new(total_bytes).with_message(what.to_owned());
         bar.set_style(
-            ProgressStyle::with_template("{msg:40!} {bar:24} {bytes:>10}/{total_bytes:10} {bytes_per_sec} {eta}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            ProgressStyle::with_template(
+                "{msg:40!} {bar:24} {bytes:>10}/{total_bytes:10} {bytes_per_sec} {eta}",
+            )
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         bar.enable_steady_tick(Duration::from_millis(200));
         *self.current.lock() = Some(bar);

@@ -5,19 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use bowerbird_ads::{AdEngine, AdsConfig};
-use bowerbird_answer::{AnswerConfig, Answerer};
-use bowerbird_catalog::{Catalog, Entry, Pooling as CatalogPooling, Progress, Store};
-use bowerbird_live::{Live, LiveConfig, VectorSource};
+use bowerbird_ads::AdEngine;
+use bowerbird_answer::Answerer;
+use bowerbird_catalog::{
+    Catalog, Entry, FileSpec, Pooling as CatalogPooling, Progress, Store, current_platform,
+};
+use bowerbird_live::{Live, VectorSource};
 use bowerbird_llm::{EmbeddedConfig, EmbeddedGenerator, RemoteConfig, RemoteGenerator};
 use bowerbird_models_api::{Embedder, Generator, ModelError, Reranker, TextRole};
 use bowerbird_onnx::{
-    EmbedderSpec, ModelFiles, OnnxEmbedder, OnnxReranker, Pooling, ProviderRequest, Providers, RerankerSpec, Runtime,
-    SessionOptions,
+    EmbedderSpec, ModelFiles, OnnxEmbedder, OnnxReranker, Pooling, ProviderRequest, Providers, RerankerSpec,
+    Runtime, SessionOptions,
 };
-use bowerbird_scheduler::{Encoders, EncodersConfig, Priority};
+use bowerbird_scheduler::{Encoders, EncodersConfig, Priority, SchedulerError};
 use bowerbird_search::{Engine, Fusion, RerankOptions, SearchConfig};
-use bowerbird_vector::VectorConfig;
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -102,7 +103,7 @@ pub fn load_models(config: &Config, parts: Parts, progress: &dyn Progress) -> an
     let store = model_store(config)?;
     let runtime_entry = catalog.entry("onnxruntime")?;
     let runtime_dir = store.ensure(runtime_entry, progress)?;
-    let dylib = runtime_dir.join(&runtime_entry.local_files()?[0].name);
+    let dylib = runtime_dir.join(&first_file(runtime_entry)?.name);
     let runtime = Runtime::load(&dylib)?;
 
     let embedder = Located::new(catalog.entry(&config.models.embedder)?, &store, progress)?;
@@ -123,6 +124,7 @@ pub fn load_models(config: &Config, parts: Parts, progress: &dyn Progress) -> an
             queue_items: config.models.queue,
             query_cache_bytes: config.models.query_cache.as_u64(),
             score_cache_bytes: config.models.score_cache.as_u64(),
+            ..EncodersConfig::default()
         },
         |_| {
             let failed = |model: &str, error: &dyn Error| ModelError::Failed {
@@ -137,7 +139,8 @@ pub fn load_models(config: &Config, parts: Parts, progress: &dyn Progress) -> an
             Ok((Box::new(embed) as Box<dyn Embedder>, Box::new(rerank) as Box<dyn Reranker>))
         },
     )?;
-    let generator = if parts.answer { Some(load_generator(config, &catalog, &store, progress)?) } else { None };
+    let generator =
+        if parts.answer { Some(load_generator(config, &catalog, &store, progress)?) } else { None };
     let mut report = ModelReport {
         embedder: embedder.name.clone(),
         reranker: reranker.name.clone(),
@@ -149,7 +152,7 @@ pub fn load_models(config: &Config, parts: Parts, progress: &dyn Progress) -> an
         report.used = format!("{:?}", providers.used).to_lowercase();
         report.note = providers.note;
     }
-    if let Some(note) = &report.note {
+    if let Some(note) = report.note.as_ref().filter(|_| config.models.provider == Provider::Cuda) {
         tracing::warn!(requested = report.requested, used = report.used, "{note}");
     }
     Ok(Models { encoders, generator, report })
@@ -166,26 +169,33 @@ fn load_generator(
         GeneratorKind::Embedded => {
             let entry = catalog.entry(&settings.model)?;
             let dir = store.ensure(entry, progress)?;
-            let shipped = dir.join(&entry.local_files()?[0].name);
-            let fast = bowerbird_llm::ensure_q8_0(&shipped, &converted_dir(store, &dir)?)?;
+            let shipped = dir.join(&first_file(entry)?.name);
+            let fast = bowerbird_llm::ensure_q8_0(&shipped, &converted_dir(config, &dir)?)?;
             let threads = if settings.threads > 0 { settings.threads } else { cores().min(4) };
-            Arc::new(EmbeddedGenerator::open(&fast, EmbeddedConfig { threads, ..EmbeddedConfig::default() })?)
+            Arc::new(EmbeddedGenerator::open(
+                &fast,
+                EmbeddedConfig { name: entry.name.clone(), threads, ..EmbeddedConfig::default() },
+            )?)
         }
         GeneratorKind::Remote => Arc::new(RemoteGenerator::new(RemoteConfig {
-            base_url: settings.base_url.clone(),
-            model: settings.model.clone(),
             api_key: settings.api_key.clone(),
             connect_timeout: settings.connect_timeout,
             request_timeout: settings.request_timeout,
-            ..RemoteConfig::default()
+            ..RemoteConfig::new(&settings.base_url, &settings.model)
         })?),
     })
 }
 
+/// The file of an entry that has one on this platform.
+fn first_file(entry: &Entry) -> anyhow::Result<&FileSpec> {
+    let files = entry.files_for(&current_platform())?;
+    files.first().copied().with_context(|| format!("catalog entry {} has no file", entry.name))
+}
+
 /// Where converted weights go: beside the shipped ones, or the user's cache when the directory was handed over and
 /// must stay as it is.
-fn converted_dir(store: &Store, shipped: &Path) -> anyhow::Result<PathBuf> {
-    if !store.is_given() {
+fn converted_dir(config: &Config, shipped: &Path) -> anyhow::Result<PathBuf> {
+    if config.models.dir.is_none() {
         return Ok(shipped.to_owned());
     }
     let dirs = directories::BaseDirs::new().context("no home directory for converted weights: set HOME")?;
@@ -205,13 +215,14 @@ impl<'a> Located<'a> {
     fn new(entry: &'a Entry, store: &Store, progress: &dyn Progress) -> anyhow::Result<Self> {
         let dir = store.ensure(entry, progress)?;
         let checksum = entry
-            .local_files()?
-            .iter()
+            .files_for(&current_platform())?
+            .into_iter()
             .find(|file| file.name == "model.onnx")
             .with_context(|| format!("catalog entry {} has no model.onnx", entry.name))?
             .sha256
             .clone();
-        let files = ModelFiles { model: dir.join("model.onnx"), tokenizer: dir.join("tokenizer.json"), checksum };
+        let files =
+            ModelFiles { model: dir.join("model.onnx"), tokenizer: dir.join("tokenizer.json"), checksum };
         Ok(Self { name: entry.name.clone(), entry, files })
     }
 
@@ -230,7 +241,7 @@ impl<'a> Located<'a> {
     }
 
     fn reranker_spec(&self) -> RerankerSpec {
-        RerankerSpec { name: self.name.clone(), ..RerankerSpec::default() }
+        RerankerSpec::new(&self.name, self.entry.max_tokens.unwrap_or(512))
     }
 }
 
@@ -250,6 +261,13 @@ impl VectorSource for Passages {
         let embedded = self.0.embed_blocking(texts, TextRole::Passage, Priority::Ingest)?;
         Ok(embedded.into_iter().map(|e| e.as_slice().to_vec()).collect())
     }
+
+    fn refuses(&self, error: &(dyn Error + Send + Sync + 'static)) -> bool {
+        matches!(
+            error.downcast_ref::<SchedulerError>(),
+            Some(SchedulerError::Model(ModelError::EmptyText | ModelError::TextTooLong { .. }))
+        )
+    }
 }
 
 impl Stack {
@@ -265,24 +283,20 @@ impl Stack {
     }
 
     /// Puts loaded models and `data_dir` together.
-    pub async fn assemble(config: &Config, data_dir: &Path, models: Models, parts: Parts) -> anyhow::Result<Self> {
+    pub async fn assemble(
+        config: &Config,
+        data_dir: &Path,
+        models: Models,
+        parts: Parts,
+    ) -> anyhow::Result<Self> {
         let Models { encoders, generator, report } = models;
-        let vector = VectorConfig { hnsw_min_points: config.index.hnsw_min_points, ..VectorConfig::default() };
-        let live_config =
-            LiveConfig { commit_interval: config.index.commit_interval, vector, ..LiveConfig::default() };
-        let live = Live::open(data_dir, live_config, Arc::new(Passages(encoders.clone())))?;
+        let live = Live::open(data_dir, config.index.clone(), Arc::new(Passages(encoders.clone())))?;
         let engine = Engine::new(live.clone(), encoders.clone(), search_config(config))?;
-        let answerer = generator.map(|generator| {
-            let settings = AnswerConfig { ..AnswerConfig::default() };
-            Answerer::new(generator, encoders.clone(), settings)
-        });
+        let answerer = generator
+            .map(|generator| Answerer::new(generator, encoders.clone(), config.answer.compose.clone()));
         let ads = if parts.ads && config.ads.enabled {
-            let settings = AdsConfig {
-                reserve: bowerbird_auction::Micros(config.ads.reserve_micros),
-                ..AdsConfig::default()
-            };
             let path = data_dir.join("ads.sqlite");
-            Some(AdEngine::open(&path, settings, encoders.clone()).await?)
+            Some(AdEngine::open(&path, config.ads.engine.clone(), encoders.clone()).await?)
         } else {
             None
         };

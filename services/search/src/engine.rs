@@ -7,7 +7,7 @@ use bowerbird_lexical::{Bm25, LexicalHits, TextClause};
 use bowerbird_live::{Allowed, Filter, Live, Snapshot};
 use bowerbird_models_api::{Embedding, TextRole};
 use bowerbird_posts::{Counts, Ordinal};
-use bowerbird_scheduler::{Encoders, Job, Priority};
+use bowerbird_scheduler::{Encoders, Job, Priority, SchedulerError};
 use bowerbird_vector::{Cosine, PointId};
 use roaring::RoaringBitmap;
 
@@ -66,7 +66,7 @@ impl Default for SearchConfig {
             threads: 2,
             queue: 256,
             cursor_hits: 2_000_000,
-            cursor_ttl: Duration::from_secs(600),
+            cursor_ttl: Duration::from_mins(10),
         }
     }
 }
@@ -164,7 +164,11 @@ impl Engine {
         Ok(Frozen { key: key(request), ranked: ranked_list(&candidates, head, legs.lexical.as_ref()), total })
     }
 
-    async fn allowed(&self, snapshot: &Arc<Snapshot>, filter: Option<Filter>) -> Result<Allowed, SearchError> {
+    async fn allowed(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        filter: Option<Filter>,
+    ) -> Result<Allowed, SearchError> {
         let snapshot = snapshot.clone();
         Ok(self.pool.run(move || snapshot.allowed(filter.as_ref())).await??)
     }
@@ -237,9 +241,11 @@ impl Engine {
         let (snapshot, bag) = (snapshot.clone(), query.bag.clone());
         let embedding = legs.dense.as_ref().map(|dense| dense.embedding.clone());
         let lexical_ran = legs.lexical.is_some();
-        self.pool.run(move || back_fill(pool, &snapshot, lexical_ran.then_some(&bag), embedding.as_ref())).await?.map(
-            |pool| fuse(pool, fusion),
-        )
+        let ideal = legs.lexical.as_ref().map_or(0.0, |lexical| lexical.ideal);
+        self.pool
+            .run(move || back_fill(pool, &snapshot, lexical_ran.then_some(&bag), embedding.as_ref()))
+            .await?
+            .map(|pool| fuse(pool, fusion, ideal))
     }
 
     /// Scores the best candidates with the cross-encoder. Empty when the stage is off.
@@ -273,8 +279,12 @@ impl Engine {
         }
         let fused: Vec<Fused> = head.iter().map(|c| c.fused).collect();
         let scores = blend(&fused, &logits, options.blend);
-        let mut order: Vec<(usize, f32, f32)> =
-            scores.into_iter().zip(logits).enumerate().map(|(at, (score, logit))| (at, logit, score)).collect();
+        let mut order: Vec<(usize, f32, f32)> = scores
+            .into_iter()
+            .zip(logits)
+            .enumerate()
+            .map(|(at, (score, logit))| (at, logit, score))
+            .collect();
         order.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
         Ok(order)
     }
@@ -319,7 +329,10 @@ impl Engine {
     }
 
     /// Cuts the page out of the list and dresses it.
-    #[expect(clippy::too_many_arguments, reason = "the last arrow of the pipeline takes what all others made")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the last arrow of the pipeline takes what all others made"
+    )]
     async fn page(
         &self,
         request: &SearchRequest,
@@ -404,7 +417,9 @@ impl Legs {
         match lexical {
             Leg::Off => {}
             Leg::Ran { hits, times } => {
-                times.into_iter().for_each(|(stage, time)| trace.took(stage, time));
+                for (stage, time) in times {
+                    trace.took(stage, time);
+                }
                 legs.lexical = Some(hits);
             }
             Leg::Failed { stage, error } => failures.push((stage, error)),
@@ -412,16 +427,30 @@ impl Legs {
         match dense {
             Leg::Off => {}
             Leg::Ran { hits, times } => {
-                times.into_iter().for_each(|(stage, time)| trace.took(stage, time));
+                for (stage, time) in times {
+                    trace.took(stage, time);
+                }
                 legs.dense = Some(hits);
             }
             Leg::Failed { stage, error } => failures.push((stage, error)),
         }
         if legs.lexical.is_none() && legs.dense.is_none() {
-            if failures.iter().all(|(_, error)| matches!(error, SearchError::Overloaded)) {
+            let full = |error: &SearchError| {
+                matches!(
+                    error,
+                    SearchError::Overloaded | SearchError::Model(SchedulerError::Overloaded { .. })
+                )
+            };
+            if failures.iter().all(|(_, error)| full(error)) {
                 return Err(SearchError::Overloaded);
             }
-            let reason = failures.iter().map(|(stage, e)| format!("{}: {e}", stage.name())).collect::<Vec<_>>();
+            let late =
+                |error: &SearchError| matches!(error, SearchError::Model(SchedulerError::DeadlineExceeded));
+            if failures.iter().all(|(_, error)| late(error)) {
+                return Err(SearchError::Timeout);
+            }
+            let reason =
+                failures.iter().map(|(stage, e)| format!("{}: {e}", stage.name())).collect::<Vec<_>>();
             return Err(SearchError::Unavailable { reason: reason.join("; ") });
         }
         for (stage, error) in failures {
@@ -463,9 +492,7 @@ impl Legs {
     fn total(&self, mode: Mode) -> Total {
         match (&self.lexical, &self.dense) {
             (Some(lexical), _) => Total { value: lexical.total, exact: mode == Mode::Lexical },
-            (None, dense) => {
-                Total { value: dense.as_ref().map_or(0, |d| d.hits.len() as u64), exact: false }
-            }
+            (None, dense) => Total { value: dense.as_ref().map_or(0, |d| d.hits.len() as u64), exact: false },
         }
     }
 }
@@ -503,7 +530,7 @@ fn ranked_list(
     lexical: Option<&LexicalHits>,
 ) -> Vec<Reranked> {
     let scores = |candidate: &Candidate, rerank: Option<f32>, last: f32| Scores {
-        lexical: candidate.lexical.map(Bm25::get),
+        lexical: candidate.lexical.map(Bm25::value),
         vector: candidate.vector.map(Cosine::get),
         fused: Some(candidate.fused.0),
         rerank,
@@ -516,12 +543,15 @@ fn ranked_list(
         ranked.push(Reranked { ordinal: candidate.ordinal, scores });
     }
     for candidate in &candidates.0[head.len()..] {
-        ranked.push(Reranked { ordinal: candidate.ordinal, scores: scores(candidate, None, candidate.fused.0) });
+        ranked.push(Reranked {
+            ordinal: candidate.ordinal,
+            scores: scores(candidate, None, candidate.fused.0),
+        });
     }
     if let Some(lexical) = lexical {
         let taken: RoaringBitmap = candidates.0.iter().map(|c| c.ordinal.0).collect();
         for (ordinal, score) in lexical.hits.iter().filter(|(ordinal, _)| !taken.contains(ordinal.0)) {
-            let score = score.get();
+            let score = score.value();
             let scores =
                 Scores { lexical: Some(score), r#final: -1.0 / (1.0 + score.max(0.0)), ..Scores::default() };
             ranked.push(Reranked { ordinal: *ordinal, scores });

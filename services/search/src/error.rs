@@ -1,7 +1,7 @@
 //! Everything that ends a search without a page.
 
-use bowerbird_live::LiveError;
 use bowerbird_lexical::LexicalError;
+use bowerbird_live::LiveError;
 use bowerbird_scheduler::SchedulerError;
 use bowerbird_vector::VectorError;
 
@@ -36,7 +36,9 @@ pub enum SearchError {
         reason: String,
     },
     /// A facet that does not exist.
-    #[error("facets holds {found:?}: expected author, lang, tags, mentions or attributes.NAME, at most 8 of them")]
+    #[error(
+        "facets holds {found:?}: expected author, lang, tags, mentions or attributes.NAME, at most 8 of them"
+    )]
     Facet {
         /// The name found.
         found: String,

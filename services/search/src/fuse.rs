@@ -10,7 +10,11 @@ use bowerbird_vector::Cosine;
 /// How two legs become one score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fusion {
-    /// `(1 - weight) · minmax(bm25) + weight · minmax(cosine)`, each over the pool of candidates.
+    /// `(1 - weight) · coverage · minmax(bm25) + weight · minmax(cosine)`, each over the pool of candidates.
+    ///
+    /// `coverage` is 1 when the best BM25 score reaches [`FULL_COVERAGE`] of that of a post with every word of the
+    /// query, and falls to 0 with it: where no post holds more than a common word of the query, that word must not
+    /// outvote the meaning.
     Normalized {
         /// Share of the dense leg, 0 to 1.
         weight: f32,
@@ -65,12 +69,17 @@ pub struct Candidates(pub Vec<Candidate>);
 
 /// Scores and orders `pool`, whose leg scores and ranks are filled in.
 ///
+/// `ideal` is what BM25 gives a post with every word of the query; 0 when unknown.
+///
 /// The result does not depend on the order of `pool`. Non-finite scores cannot occur: both legs' types are finite
 /// by construction and a constant list normalises to 1.
-pub fn fuse(mut pool: Vec<Candidate>, fusion: Fusion) -> Candidates {
+pub fn fuse(mut pool: Vec<Candidate>, fusion: Fusion, ideal: f32) -> Candidates {
     match fusion {
-        Fusion::Normalized { weight } => weighted(&mut pool, weight, min_max),
-        Fusion::Dbsf { weight } => weighted(&mut pool, weight, three_sigma),
+        Fusion::Normalized { weight } => {
+            let share = (1.0 - weight) * coverage(&pool, ideal);
+            weighted(&mut pool, share, weight, min_max);
+        }
+        Fusion::Dbsf { weight } => weighted(&mut pool, 1.0 - weight, weight, three_sigma),
         Fusion::Rrf { k } => {
             for candidate in &mut pool {
                 let part = |rank: Option<u32>| rank.map_or(0.0, |rank| 1.0 / (k + rank as f32));
@@ -85,12 +94,21 @@ pub fn fuse(mut pool: Vec<Candidate>, fusion: Fusion) -> Candidates {
 /// `(low, high)` of a leg, to which its scores are scaled.
 type Bounds = fn(&[f32]) -> (f32, f32);
 
-fn weighted(pool: &mut [Candidate], weight: f32, bounds: Bounds) {
+/// Share of the score of a post with every word from which on the lexical leg has its full weight.
+pub const FULL_COVERAGE: f32 = 0.6;
+
+/// How far the best BM25 score reaches towards [`FULL_COVERAGE`] of `ideal`, 0 to 1; 1 when `ideal` is unknown.
+fn coverage(pool: &[Candidate], ideal: f32) -> f32 {
+    let best = pool.iter().filter_map(|c| c.lexical).map(Bm25::value).fold(0.0, f32::max);
+    if ideal > 0.0 { (best / (FULL_COVERAGE * ideal)).min(1.0) } else { 1.0 }
+}
+
+fn weighted(pool: &mut [Candidate], lexical_share: f32, vector_share: f32, bounds: Bounds) {
     let of = |scores: &[Option<f32>]| {
         let present: Vec<f32> = scores.iter().flatten().copied().collect();
         (!present.is_empty()).then(|| bounds(&present))
     };
-    let lexical: Vec<Option<f32>> = pool.iter().map(|c| c.lexical.map(Bm25::get)).collect();
+    let lexical: Vec<Option<f32>> = pool.iter().map(|c| c.lexical.map(Bm25::value)).collect();
     let vector: Vec<Option<f32>> = pool.iter().map(|c| c.vector.map(Cosine::get)).collect();
     let (lexical_bounds, vector_bounds) = (of(&lexical), of(&vector));
     for ((candidate, lexical), vector) in pool.iter_mut().zip(lexical).zip(vector) {
@@ -101,7 +119,7 @@ fn weighted(pool: &mut [Candidate], weight: f32, bounds: Bounds) {
             (Some(lexical), Some(vector)) => {
                 // A post whose vector is still pending stands where its words put it, not at the bottom.
                 let lexical = lexical.unwrap_or(0.0);
-                (1.0 - weight) * lexical + weight * vector.unwrap_or(lexical)
+                lexical_share * lexical + vector_share * vector.unwrap_or(lexical)
             }
             (Some(only), None) | (None, Some(only)) => only.unwrap_or(0.0),
             (None, None) => 0.0,
@@ -124,12 +142,18 @@ fn three_sigma(scores: &[f32]) -> (f32, f32) {
     (mean - 3.0 * deviation, mean + 3.0 * deviation)
 }
 
+/// Least difference between the logits of a head that is stretched over the whole scale.
+const LOGIT_SPAN: f32 = 6.0;
+
 /// Scores of a reranked head: `(1 - share) · minmax(fused) + share · minmax(logit)`, in the order of the input.
 ///
-/// Both sides are scaled over the head alone. `fused` and `logits` have one entry per candidate of the head.
+/// Both sides are scaled over the head alone. Logits that lie within [`LOGIT_SPAN`] of each other keep that span: a
+/// cross-encoder that finds nothing relevant answers with noise at its floor, which must not become a full ranking. `fused` and `logits` have one entry per candidate of the head.
 pub fn blend(fused: &[Fused], logits: &[f32], share: f32) -> Vec<f32> {
     let fused: Vec<f32> = fused.iter().map(|f| f.0).collect();
-    let (fused_bounds, logit_bounds) = (min_max(&fused), min_max(logits));
+    let fused_bounds = min_max(&fused);
+    let (low, high) = min_max(logits);
+    let logit_bounds = (low, high.max(low + LOGIT_SPAN));
     fused
         .iter()
         .zip(logits)
@@ -146,8 +170,8 @@ mod tests {
     fn candidate(ordinal: u32, lexical: f32, vector: Option<f32>) -> Candidate {
         Candidate {
             ordinal: Ordinal(ordinal),
-            lexical: Some(Bm25::new(lexical).expect("finite")),
-            vector: vector.map(|v| Cosine::new(v).expect("finite")),
+            lexical: Some(Bm25::checked(lexical).expect("finite")),
+            vector: vector.map(|v| Cosine::checked(v).expect("finite")),
             lexical_rank: (lexical > 0.0).then_some(ordinal + 1),
             vector_rank: vector.map(|_| 100 - ordinal),
             fused: Fused(0.0),
@@ -160,8 +184,9 @@ mod tests {
 
     #[test]
     fn normalised_sum_weighs_the_dense_leg() {
-        let pool = vec![candidate(0, 10.0, Some(0.2)), candidate(1, 0.0, Some(0.9)), candidate(2, 5.0, Some(0.9))];
-        let fused = fuse(pool, Fusion::Normalized { weight: 0.7 });
+        let pool =
+            vec![candidate(0, 10.0, Some(0.2)), candidate(1, 0.0, Some(0.9)), candidate(2, 5.0, Some(0.9))];
+        let fused = fuse(pool, Fusion::Normalized { weight: 0.7 }, 0.0);
         assert_eq!(order(&fused), [2, 1, 0]);
         let scores: Vec<f32> = fused.0.iter().map(|c| c.fused.0).collect();
         for (score, expected) in scores.iter().zip([0.85, 0.7, 0.3]) {
@@ -170,20 +195,29 @@ mod tests {
     }
 
     #[test]
+    fn a_common_word_does_not_outvote_the_meaning() {
+        let pool =
+            vec![candidate(0, 4.0, Some(0.6)), candidate(1, 0.0, Some(0.7)), candidate(2, 0.0, Some(0.4))];
+        let weight = Fusion::Normalized { weight: 0.7 };
+        assert_eq!(order(&fuse(pool.clone(), weight, 4.0)), [0, 1, 2]);
+        assert_eq!(order(&fuse(pool, weight, 20.0)), [1, 0, 2]);
+    }
+
+    #[test]
     fn a_pending_vector_does_not_sink_a_post() {
         let pool = vec![candidate(0, 10.0, None), candidate(1, 2.0, Some(0.9)), candidate(2, 1.0, Some(0.1))];
-        assert_eq!(order(&fuse(pool, Fusion::default())), [0, 1, 2]);
+        assert_eq!(order(&fuse(pool, Fusion::default(), 0.0)), [0, 1, 2]);
     }
 
     #[test]
     fn one_leg_alone_keeps_its_order() {
         let mut pool = vec![candidate(0, 1.0, None), candidate(1, 3.0, None), candidate(2, 3.0, None)];
-        assert_eq!(order(&fuse(pool.clone(), Fusion::default())), [1, 2, 0]);
+        assert_eq!(order(&fuse(pool.clone(), Fusion::default(), 0.0)), [1, 2, 0]);
         for candidate in &mut pool {
             candidate.lexical = None;
-            candidate.vector = Some(Cosine::new(0.5).expect("finite"));
+            candidate.vector = Some(Cosine::checked(0.5).expect("finite"));
         }
-        assert_eq!(order(&fuse(pool, Fusion::default())), [0, 1, 2]);
+        assert_eq!(order(&fuse(pool, Fusion::default(), 0.0)), [0, 1, 2]);
     }
 
     #[test]
@@ -192,7 +226,7 @@ mod tests {
         pool[0].lexical_rank = Some(2);
         pool[0].vector_rank = Some(1);
         pool[1].lexical_rank = Some(1);
-        let fused = fuse(pool, Fusion::Rrf { k: 60.0 });
+        let fused = fuse(pool, Fusion::Rrf { k: 60.0 }, 0.0);
         assert!((fused.0[0].fused.0 - (1.0 / 62.0 + 1.0 / 61.0)).abs() < 1e-7);
         assert_eq!(order(&fused), [0, 1]);
     }
@@ -202,6 +236,14 @@ mod tests {
         let scores = blend(&[Fused(0.9), Fused(0.8), Fused(0.5)], &[-10.0, 9.0, -10.0], 0.3);
         for (score, expected) in scores.iter().zip([0.7, 0.825, 0.0]) {
             assert!((score - expected).abs() < 1e-6, "{scores:?}");
+        }
+    }
+
+    #[test]
+    fn logits_at_the_floor_do_not_rank() {
+        let scores = blend(&[Fused(0.9), Fused(0.8)], &[-11.2, -11.0], 0.3);
+        for (score, expected) in scores.iter().zip([0.7, 0.01]) {
+            assert!((score - expected).abs() < 1e-5, "{scores:?}");
         }
     }
 
@@ -216,7 +258,7 @@ mod tests {
             let mut shuffled = pool.clone();
             shuffled.sort_by_key(|c| (u64::from(c.ordinal.0) + 1).wrapping_mul(seed | 1));
             for fusion in [Fusion::default(), Fusion::Rrf { k: 60.0 }, Fusion::Dbsf { weight: 0.5 }] {
-                let (one, other) = (fuse(pool.clone(), fusion), fuse(shuffled.clone(), fusion));
+                let (one, other) = (fuse(pool.clone(), fusion, 12.0), fuse(shuffled.clone(), fusion, 12.0));
                 prop_assert_eq!(order(&one), order(&other));
                 prop_assert!(one.0.iter().all(|c| c.fused.0.is_finite()));
             }

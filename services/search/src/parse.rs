@@ -69,9 +69,8 @@ pub enum ParseError {
 }
 
 /// The names that stand before a colon; any other `a:b` is a word.
-const OPERATORS: [&str; 10] = [
-    "from", "to", "since", "until", "lang", "min_likes", "min_reposts", "min_replies", "has", "is",
-];
+const OPERATORS: [&str; 10] =
+    ["from", "to", "since", "until", "lang", "min_likes", "min_reposts", "min_replies", "has", "is"];
 
 /// Parses `text`.
 pub fn parse(text: &str) -> Result<Node, ParseError> {
@@ -137,7 +136,8 @@ fn bare(rest: &str) -> Result<(Token, usize), ParseError> {
     }
     if let Some((name, value)) = word.split_once(':') {
         let lower = name.to_lowercase();
-        let known = OPERATORS.contains(&lower.as_str()) || lower.strip_prefix("attr.").is_some_and(|n| !n.is_empty());
+        let known =
+            OPERATORS.contains(&lower.as_str()) || lower.strip_prefix("attr.").is_some_and(|n| !n.is_empty());
         if known && !value.is_empty() {
             let operator = Node::Operator { name: lower, value: value.to_owned() };
             return Ok((Token::Part(operator), end));
@@ -149,7 +149,8 @@ fn bare(rest: &str) -> Result<(Token, usize), ParseError> {
             }
         }
     }
-    let name = |sigil| word.strip_prefix(sigil).filter(|n| n.chars().all(|c| c.is_alphanumeric() || c == '_'));
+    let name =
+        |sigil| word.strip_prefix(sigil).filter(|n| n.chars().all(|c| c.is_alphanumeric() || c == '_'));
     let node = match (name('#'), name('@')) {
         (Some(tag), _) if !tag.is_empty() => Node::Tag(tag.to_owned()),
         (_, Some(user)) if !user.is_empty() => Node::Mention(user.to_owned()),
@@ -228,7 +229,9 @@ impl fmt::Display for Node {
             Self::Phrase(text) => write!(f, "\"{text}\""),
             Self::Tag(name) => write!(f, "#{name}"),
             Self::Mention(name) => write!(f, "@{name}"),
-            Self::Operator { name, value } if value.contains(|c: char| c.is_whitespace() || "()".contains(c)) => {
+            Self::Operator { name, value }
+                if value.contains(|c: char| c.is_whitespace() || "()".contains(c)) =>
+            {
                 write!(f, "{name}:\"{value}\"")
             }
             Self::Operator { name, value } => write!(f, "{name}:{value}"),

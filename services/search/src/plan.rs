@@ -291,7 +291,10 @@ mod tests {
         let restricted = ParsedQuery::new("flu", false, Some("from:cdc min_likes:3")).expect("parses");
         assert!(matches!(restricted.filter, Some(Filter::And(parts)) if parts.len() == 2));
         for filter in ["since:never", "(", "min_likes:-1"] {
-            assert!(matches!(ParsedQuery::new("flu", false, Some(filter)), Err(SearchError::Filter { .. })), "{filter}");
+            assert!(
+                matches!(ParsedQuery::new("flu", false, Some(filter)), Err(SearchError::Filter { .. })),
+                "{filter}"
+            );
         }
     }
 

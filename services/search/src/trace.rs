@@ -63,7 +63,8 @@ impl Trace {
 
     /// Notes that `stage` took `time`.
     pub fn took(&mut self, stage: Stage, time: Duration) {
-        metrics::histogram!("bowerbird_search_stage_seconds", "stage" => stage.name()).record(time.as_secs_f64());
+        metrics::histogram!("bowerbird_search_stage_seconds", "stage" => stage.name())
+            .record(time.as_secs_f64());
         self.times.push((stage, time));
     }
 

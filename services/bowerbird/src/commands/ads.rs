@@ -11,13 +11,20 @@ use crate::stack::{Parts, Stack};
 /// Largest file of ads.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
+/// Runs `bowerbird ads`.
 pub async fn run(config: &Config, command: AdsCommand) -> anyhow::Result<()> {
     let parts = Parts { answer: false, ads: true };
     match command {
         AdsCommand::Import { data_dir, file } => {
-            let size = std::fs::metadata(&file).with_context(|| format!("cannot read {}", file.display()))?.len();
-            anyhow::ensure!(size <= MAX_FILE_BYTES, "{} has {size} bytes, the limit is {MAX_FILE_BYTES}", file.display());
-            let json = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let size =
+                std::fs::metadata(&file).with_context(|| format!("cannot read {}", file.display()))?.len();
+            anyhow::ensure!(
+                size <= MAX_FILE_BYTES,
+                "{} has {size} bytes, the limit is {MAX_FILE_BYTES}",
+                file.display()
+            );
+            let json =
+                std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             let stack = Stack::open(config, &data_dir, parts, &Bars::default()).await?;
             let ads = stack.ads.as_ref().context("ads are off: set ads.enabled = true")?;
             let report = ads.import_json(&json).await?;
@@ -30,11 +37,19 @@ pub async fn run(config: &Config, command: AdsCommand) -> anyhow::Result<()> {
             if json {
                 println!("{}", serde_json::to_string_pretty(&rows)?);
             } else {
-                println!("{:<28} {:>12} {:>12} {:>12} {:>7} {:>7}", "campaign", "budget/day", "spent today", "reserved", "shown", "clicks");
+                println!(
+                    "{:<28} {:>12} {:>12} {:>12} {:>7} {:>7}",
+                    "campaign", "budget/day", "spent today", "reserved", "shown", "clicks"
+                );
                 for row in rows {
                     println!(
                         "{:<28} {:>12} {:>12} {:>12} {:>7} {:>7}",
-                        row.campaign_id, row.daily_budget, row.settled_today, row.reserved_today, row.impressions, row.clicks
+                        row.campaign,
+                        row.daily_budget.to_string(),
+                        row.spent_today.to_string(),
+                        row.reserved.to_string(),
+                        row.impressions,
+                        row.clicks
                     );
                 }
             }

@@ -9,6 +9,7 @@ use crate::flow;
 use crate::stack::Parts;
 use crate::wire::answer::{AnswerBody, AnswerPage};
 
+/// Runs `bowerbird ask`.
 pub async fn run(config: &Config, args: AskArgs) -> anyhow::Result<()> {
     let stack = open(config, &args.data_dir, Parts { answer: true, ads: args.json }).await?;
     let (answer, page) = ask(&stack, &joined(&args.question), args.json).await?;
@@ -22,13 +23,22 @@ pub async fn run(config: &Config, args: AskArgs) -> anyhow::Result<()> {
 
 /// One question to its answer, and the same as JSON.
 pub async fn ask(stack: &crate::stack::Stack, q: &str, ads: bool) -> anyhow::Result<(Answer, AnswerPage)> {
-    let body =
-        AnswerBody { q: q.to_owned(), stream: false, filter: None, ads, max_sentences: None, timeout_ms: None };
+    let body = AnswerBody {
+        q: q.to_owned(),
+        stream: false,
+        filter: None,
+        ads,
+        max_sentences: None,
+        timeout_ms: None,
+    };
     let (found, request) = flow::question(stack, &body).await?;
     let question = request.question.clone();
     let answer = flow::answerer(stack)?.answer(request).await;
-    let sensitive = found.hits.iter().any(|hit| bowerbird_ads::is_sensitive(&hit.post.text));
-    let ads = if ads { flow::sponsored(stack, &question, sensitive, false).await } else { None };
+    let ads = if ads {
+        flow::sponsored(stack, &question, flow::is_sensitive(&found.hits), false).await
+    } else {
+        None
+    };
     let page = AnswerPage { answer: serde_json::to_value(&answer)?, ads, request_id: "cli".into() };
     Ok((answer, page))
 }
@@ -36,12 +46,12 @@ pub async fn ask(stack: &crate::stack::Stack, q: &str, ads: bool) -> anyhow::Res
 /// An answer for the terminal.
 pub fn print(answer: &Answer) {
     if answer.sentences.is_empty() {
-        println!("  no answer: {}", answer.reason.as_deref().unwrap_or("no evidence"));
+        println!("  no answer: {}", answer.summary.reason.as_deref().unwrap_or("no evidence"));
         return;
     }
     for sentence in &answer.sentences {
-        let marks: String = sentence.citations.iter().map(|c| format!("[{}]", c.n)).collect();
-        println!("  {} {marks}  ({}, {:.2})", sentence.text, sentence.origin, sentence.probability);
+        let marks = bowerbird_answer::marks(&sentence.citations);
+        println!("  {} {marks}  ({}, {:.2})", sentence.text, sentence.origin.as_str(), sentence.probability);
     }
     for sentence in &answer.sentences {
         for citation in &sentence.citations {

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use bowerbird_live::{Live, Outcome};
-use bowerbird_posts::{Op, Post, ReadError, read_jsonl};
+use bowerbird_live::Live;
+use bowerbird_posts::{Op, Outcome, Post, ReadError, read_jsonl};
 use indicatif::ProgressBar;
 
 use crate::cli::IndexArgs;
@@ -29,10 +29,13 @@ pub struct Loaded {
     pub unchanged: u64,
     /// Lines refused.
     pub refused: u64,
+    /// Why, for the first ten.
+    pub problems: Vec<String>,
     /// Seconds until every post was found by word and meaning.
     pub seconds: f64,
 }
 
+/// Runs `bowerbird index`.
 pub async fn run(config: &Config, args: IndexArgs) -> anyhow::Result<()> {
     for file in &args.files {
         std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -60,7 +63,8 @@ pub async fn run(config: &Config, args: IndexArgs) -> anyhow::Result<()> {
         );
     }
     if loaded.refused > 0 {
-        bail!("{} lines were refused; every other post is in", loaded.refused);
+        let told = loaded.problems.join("\n  ");
+        bail!("{} lines were refused; every other post is in. The first:\n  {told}", loaded.refused);
     }
     Ok(())
 }
@@ -71,11 +75,11 @@ fn load(live: &Live, file: &Path, loaded: &mut Loaded) -> anyhow::Result<()> {
     for line in read_jsonl(file)? {
         match line {
             Ok(post) => batch.push(post),
-            Err(error @ ReadError::Io { .. }) => return Err(error.into()),
+            Err(error @ ReadError::Broken { .. }) => return Err(error.into()),
             Err(error) => {
                 loaded.refused += 1;
-                if loaded.refused as usize <= TOLD {
-                    bar.println(format!("refused: {error}"));
+                if loaded.problems.len() < TOLD {
+                    loaded.problems.push(error.to_string());
                 }
             }
         }

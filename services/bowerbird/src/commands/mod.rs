@@ -3,6 +3,7 @@
 
 pub mod ads;
 pub mod ask;
+pub mod doctor;
 pub mod index;
 pub mod models;
 pub mod search;
@@ -22,7 +23,8 @@ use crate::{demo, eval};
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&cli.common.log).with_context(|| format!("--log {}", cli.common.log))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     let mut config = Config::load(cli.common.config.as_deref())?;
     if let Some(dir) = cli.common.models_dir {
         config.models.dir = Some(dir);
@@ -44,14 +46,16 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             },
             Command::Ads(args) => ads::run(&config, args.what).await,
             Command::Models(args) => models::run(&config, args.what),
+            Command::Doctor(args) => doctor::run(&config, &args),
         }
     })
 }
 
 /// Opens an existing data directory.
 async fn open(config: &Config, data_dir: &Path, parts: Parts) -> anyhow::Result<Stack> {
-    std::fs::metadata(data_dir)
-        .with_context(|| format!("data directory {}: load posts into it with `bowerbird index` first", data_dir.display()))?;
+    std::fs::metadata(data_dir).with_context(|| {
+        format!("data directory {}: load posts into it with `bowerbird index` first", data_dir.display())
+    })?;
     Stack::open(config, data_dir, parts, &Bars::default()).await
 }
 

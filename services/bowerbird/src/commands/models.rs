@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::progress::Bars;
 use crate::stack::model_store;
 
+/// Runs `bowerbird models`.
 pub fn run(config: &Config, command: ModelsCommand) -> anyhow::Result<()> {
     let catalog = Catalog::embedded()?;
     let store = model_store(config)?;
@@ -48,7 +49,9 @@ pub fn run(config: &Config, command: ModelsCommand) -> anyhow::Result<()> {
                 }
             }
             if bad > 0 {
-                bail!("{bad} entries are not as the catalog says: `bowerbird models fetch` brings them again");
+                bail!(
+                    "{bad} entries are not as the catalog says: `bowerbird models fetch` brings them again"
+                );
             }
         }
     }
@@ -57,7 +60,7 @@ pub fn run(config: &Config, command: ModelsCommand) -> anyhow::Result<()> {
 
 fn chosen<'a>(catalog: &'a Catalog, names: &[String]) -> anyhow::Result<Vec<&'a Entry>> {
     if names.is_empty() {
-        return Ok(catalog.entries().iter().collect());
+        return Ok(catalog.entries().iter().filter(|entry| !entry.optional).collect());
     }
     names.iter().map(|name| Ok(catalog.entry(name)?)).collect()
 }

@@ -9,13 +9,11 @@ use crate::flow;
 use crate::stack::Parts;
 use crate::wire::search::{ModeName, ScoresBody, SearchBody, SearchPage, SortName, Span};
 
+/// Runs `bowerbird search`.
 pub async fn run(config: &Config, args: SearchArgs) -> anyhow::Result<()> {
     let stack = open(config, &args.data_dir, Parts::SEARCH).await?;
-    let body = SearchBody {
-        limit: args.limit,
-        explain: args.explain || args.json,
-        ..plain(&joined(&args.query))
-    };
+    let body =
+        SearchBody { limit: args.limit, explain: args.explain || args.json, ..plain(&joined(&args.query)) };
     let page = flow::search(&stack, &body, "cli").await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&page)?);

@@ -12,6 +12,7 @@ use crate::http;
 use crate::progress::Bars;
 use crate::stack::{Parts, Stack};
 
+/// Runs `bowerbird serve`.
 pub async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
     let address = args.listen.unwrap_or(config.server.listen);
     let listener = listen(address).await?;
@@ -37,7 +38,11 @@ pub async fn serve(stack: Stack, listener: TcpListener) -> anyhow::Result<()> {
         tracing::warn!(%address, "anybody who reaches this address may write: set server.api_keys");
     }
     let metrics = PrometheusBuilder::new().install_recorder().context("metrics recorder")?;
-    println!("serving http://{address} · {} posts · models on {}", stack.live.status().posts, stack.models.used);
+    println!(
+        "serving http://{address} · {} posts · models on {}",
+        stack.live.status().posts,
+        stack.models.used
+    );
     let router = http::router(stack, metrics);
     axum::serve(listener, router).with_graceful_shutdown(stopped()).await.context("server")?;
     Ok(())

@@ -54,7 +54,8 @@ pub fn spread(posts: Vec<Post>, count: usize) -> Vec<Post> {
 }
 
 fn cleaned(text: &str) -> String {
-    let decoded = html_escape::decode_html_entities(text);
+    // A few tweets hold control characters where a conversion went wrong.
+    let decoded = html_escape::decode_html_entities(text).replace(char::is_control, " ");
     let mut words = Vec::new();
     for word in decoded.split_whitespace() {
         match word.find("http") {
@@ -71,12 +72,14 @@ fn cleaned(text: &str) -> String {
 
 /// What two versions of one headline share.
 fn headline(text: &str) -> String {
-    let plain: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { ' ' }).collect();
+    let plain: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { ' ' }).collect();
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn post(source_id: &str, text: String) -> anyhow::Result<Post> {
-    let (author, id) = source_id.rsplit_once('-').with_context(|| format!("source_id {source_id:?} has no dash"))?;
+    let (author, id) =
+        source_id.rsplit_once('-').with_context(|| format!("source_id {source_id:?} has no dash"))?;
     let number: i64 = id.parse().with_context(|| format!("tweet id {id:?}"))?;
     let created_at = Timestamp::from_millisecond((number >> 22) + SNOWFLAKE_EPOCH_MS)?;
     let created_at = Timestamp::from_second(created_at.as_second())?;

@@ -31,6 +31,7 @@ const SAMPLES: [(&str, bool); 5] = [
     ("Does coffee lower the risk of disease?", true),
 ];
 
+/// Runs `bowerbird demo`.
 pub async fn run(config: Config, args: DemoArgs) -> anyhow::Result<()> {
     let listener = if args.no_serve { None } else { Some(serve::listen(args.listen).await?) };
     let data_dir = match args.data_dir {
@@ -98,7 +99,9 @@ pub async fn prepare(config: &Config, data_dir: &Path, posts: PostCount) -> anyh
         stack.models.generator.as_deref().unwrap_or("no generator"),
         stack.models.used,
     );
-    println!("headlines of 2011 to 2015 by news desks; not medical advice. Brands of the ads are invented.\n");
+    println!(
+        "headlines of 2011 to 2015 by news desks; not medical advice. Brands of the ads are invented.\n"
+    );
     Ok(stack)
 }
 

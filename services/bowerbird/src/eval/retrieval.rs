@@ -51,6 +51,7 @@ pub struct RerankEffect {
     pub hurt: f64,
 }
 
+/// Runs `bowerbird eval retrieval`.
 pub async fn run(config: &Config, args: EvalRetrievalArgs) -> anyhow::Result<()> {
     let judged = qrels(&args.dataset, &args.split)?;
     let mut config = config.clone();
@@ -100,11 +101,13 @@ async fn index(stack: &Stack, dataset: &Path) -> anyhow::Result<()> {
 }
 
 async fn measure(stack: &Stack, args: &EvalRetrievalArgs, judged: &Qrels) -> anyhow::Result<Report> {
-    let texts: BTreeMap<String, String> = rows(&args.dataset.join("queries.jsonl"))?.collect::<anyhow::Result<_>>()?;
+    let texts: BTreeMap<String, String> =
+        rows(&args.dataset.join("queries.jsonl"))?.collect::<anyhow::Result<_>>()?;
     let judged: Vec<_> = judged.iter().take(args.queries.unwrap_or(usize::MAX)).collect();
     let mut run_file = match &args.run_file {
         Some(path) => {
-            let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            let file =
+                std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
             Some(std::io::BufWriter::new(file))
         }
         None => None,
@@ -119,7 +122,11 @@ async fn measure(stack: &Stack, args: &EvalRetrievalArgs, judged: &Qrels) -> any
             let ranking: Vec<String> = page.hits.iter().map(|hit| hit.post.id.to_string()).collect();
             all.entry(name).or_default().push(quality(&ranking, grades));
             if stage == EvalStage::Reranked {
-                anyhow::ensure!(page.degraded.is_empty(), "query {id}: a stage was skipped: {:?}", page.degraded);
+                anyhow::ensure!(
+                    page.degraded.is_empty(),
+                    "query {id}: a stage was skipped: {:?}",
+                    page.degraded
+                );
                 for (stage, time) in &page.stages {
                     times.entry(stage.name().to_owned()).or_default().push(time.as_secs_f64() * 1e3);
                 }
@@ -140,12 +147,17 @@ async fn measure(stack: &Stack, args: &EvalRetrievalArgs, judged: &Qrels) -> any
     let pairs = || all["fused"].iter().zip(&all["reranked"]);
     let share = |count: usize| count as f64 / judged.len() as f64;
     Ok(Report {
-        dataset: args.dataset.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        dataset: args
+            .dataset
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
         split: args.split.clone(),
         queries: judged.len(),
         documents: stack.live.status().posts,
         rerank: RerankEffect {
-            helped: share(pairs().filter(|(fused, reranked)| reranked.ndcg_10 > fused.ndcg_10 + 1e-9).count()),
+            helped: share(
+                pairs().filter(|(fused, reranked)| reranked.ndcg_10 > fused.ndcg_10 + 1e-9).count(),
+            ),
             hurt: share(pairs().filter(|(fused, reranked)| reranked.ndcg_10 < fused.ndcg_10 - 1e-9).count()),
         },
         stages: all.into_iter().map(|(name, qualities)| (name, mean(&qualities))).collect(),
@@ -162,7 +174,7 @@ fn stages(stack: &Stack, text: &str) -> [(EvalStage, &'static str, SearchRequest
         limit: DEPTH,
         mode,
         rerank: Some(rerank),
-        timeout: Some(std::time::Duration::from_secs(600)),
+        timeout: Some(std::time::Duration::from_mins(10)),
         ..SearchRequest::new(text)
     };
     [
@@ -174,7 +186,10 @@ fn stages(stack: &Stack, text: &str) -> [(EvalStage, &'static str, SearchRequest
 }
 
 fn print(report: &Report) {
-    println!("{} · {} · {} documents, {} queries", report.dataset, report.split, report.documents, report.queries);
+    println!(
+        "{} · {} · {} documents, {} queries",
+        report.dataset, report.split, report.documents, report.queries
+    );
     println!("{:<10} {:>8} {:>8} {:>8}", "stage", "nDCG@10", "MRR@10", "R@100");
     for stage in ["lexical", "vector", "fused", "reranked"] {
         let quality = report.stages[stage];

@@ -1,9 +1,9 @@
 //! `POST /v1/decide`, and the links of sponsored blocks.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::Json;
 use bowerbird_ads::AdEngine;
 use jiff::Timestamp;
 
@@ -14,7 +14,8 @@ use crate::http::problem::Problem;
 use crate::wire::ads::{DecideBody, Sponsored};
 use crate::wire::error::ErrorBody;
 
-const NO_STORE: [(HeaderName, HeaderValue); 1] = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+const NO_STORE: [(HeaderName, HeaderValue); 1] =
+    [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
 /// Choose sponsored blocks for a query or the text of a page.
 #[utoipa::path(post, path = "/v1/decide", request_body = DecideBody, responses(

@@ -31,11 +31,15 @@ pub async fn answer(
 ) -> Result<Response, Problem> {
     let answerer = flow::answerer(&app.stack)?.clone();
     let (found, request) = flow::question(&app.stack, &body).await?;
-    let sensitive = found.hits.iter().any(|hit| bowerbird_ads::is_sensitive(&hit.post.text));
+    let sensitive = flow::is_sensitive(&found.hits);
     let question = request.question.clone();
     if !body.stream {
-        let answer = answerer.answer(request).await;
-        let ads = if body.ads { flow::sponsored(&app.stack, &question, sensitive, false).await } else { None };
+        let mut answer = answerer.answer(request).await;
+        if let Some(error) = answer.error.take() {
+            return Err(error.into());
+        }
+        let ads =
+            if body.ads { flow::sponsored(&app.stack, &question, sensitive, false).await } else { None };
         let answer = serde_json::to_value(&answer).map_err(|error| Problem::internal(&error))?;
         return Ok(Json(AnswerPage { answer, ads, request_id: id.0 }).into_response());
     }
@@ -48,7 +52,9 @@ pub async fn answer(
         let mut stream = answerer.stream(request);
         let mut done = None;
         // A closed channel means that the reader has left: dropping `stream` stops the models.
-        while let Some(event) = tokio::select! { event = stream.recv() => event, () = out.events.closed() => None } {
+        while let Some(event) =
+            tokio::select! { event = stream.recv() => event, () = out.events.closed() => None }
+        {
             match event {
                 AnswerEvent::Sources(sources) => out.send("sources", &sources).await,
                 AnswerEvent::Sentence(sentence) => {
@@ -59,15 +65,16 @@ pub async fn answer(
                 }
                 AnswerEvent::Done(summary) => done = Some(summary),
                 AnswerEvent::Error(error) => {
-                    let problem = Problem::internal(&error);
+                    let problem = Problem::from(error);
                     out.send("error", &problem.body(&id.0)).await;
                 }
             }
         }
-        if body.ads && !out.events.is_closed() {
-            if let Some(ads) = flow::sponsored(&app.stack, &question, sensitive, false).await {
-                out.send("ad", &ads).await;
-            }
+        if body.ads
+            && !out.events.is_closed()
+            && let Some(ads) = flow::sponsored(&app.stack, &question, sensitive, false).await
+        {
+            out.send("ad", &ads).await;
         }
         if let Some(summary) = done {
             out.send("done", &summary).await;
@@ -80,6 +87,7 @@ pub async fn answer(
 fn delta(sentence: &bowerbird_answer::Sentence) -> serde_json::Value {
     serde_json::json!({
         "text": sentence.text,
+        "marks": bowerbird_answer::marks(&sentence.citations),
         "start": sentence.start,
         "end": sentence.end,
         "origin": sentence.origin,

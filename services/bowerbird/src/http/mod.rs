@@ -46,7 +46,9 @@ pub struct RequestId(pub String);
 pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
     let server = stack.config.server.clone();
     let app = App { stack, metrics, places: Arc::new(Semaphore::new(server.max_in_flight)) };
-    let limit = |size: bytesize::ByteSize| DefaultBodyLimit::max(usize::try_from(size.as_u64()).unwrap_or(usize::MAX));
+    let limit = |size: bytesize::ByteSize| {
+        DefaultBodyLimit::max(usize::try_from(size.as_u64()).unwrap_or(usize::MAX))
+    };
 
     let api = Router::new()
         .route("/v1/search", post(search::search))
@@ -67,8 +69,7 @@ pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
         .route("/metrics", get(ops::metrics))
         .route("/openapi.json", get(openapi::openapi))
         .route("/", get(web::index))
-        .route("/app.css", get(web::css))
-        .route("/app.js", get(web::js))
+        .route("/{file}", get(web::file))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .layer(SetResponseHeaderLayer::if_not_present(

@@ -8,10 +8,24 @@ use crate::http::{ads, answer, ops, posts, search};
 /// The interface.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Bowerbird", description = "Search that answers, and ads that pay for it.", license(name = "Apache-2.0")),
+    info(
+        title = "Bowerbird",
+        description = "Search that answers, and ads that pay for it.",
+        license(name = "Apache-2.0")
+    ),
     paths(
-        search::search, answer::answer, posts::write, posts::get, posts::patch, posts::delete,
-        ads::decide, ads::impression, ads::click, ops::healthz, ops::readyz, ops::metrics,
+        search::search,
+        answer::answer,
+        posts::write,
+        posts::get,
+        posts::patch,
+        posts::delete,
+        ads::decide,
+        ads::impression,
+        ads::click,
+        ops::healthz,
+        ops::readyz,
+        ops::metrics,
     )
 )]
 pub struct Interface;

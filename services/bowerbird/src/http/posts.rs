@@ -3,8 +3,7 @@
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use bowerbird_live::Outcome;
-use bowerbird_posts::{CountsPatch, Op, Post, PostId, parse_post_line};
+use bowerbird_posts::{CountsPatch, Op, Outcome, Post, PostId, parse_post_line};
 
 use crate::http::json::{JsonBody, read};
 use crate::http::problem::Problem;
@@ -111,5 +110,10 @@ fn post_id(id: String) -> Result<PostId, Problem> {
 }
 
 fn missing(id: &PostId) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "not_found", "post_not_found", format!("there is no post {:?}", id.as_str()))
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        "post_not_found",
+        format!("there is no post {:?}", id.as_str()),
+    )
 }

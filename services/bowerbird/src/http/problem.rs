@@ -7,6 +7,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bowerbird_ads::AdsError;
+use bowerbird_answer::AnswerError;
 use bowerbird_live::LiveError;
 use bowerbird_scheduler::SchedulerError;
 use bowerbird_search::SearchError;
@@ -40,7 +41,12 @@ impl Problem {
     }
 
     /// Any other situation.
-    pub fn new(status: StatusCode, kind: &'static str, code: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
         Self { status, kind, code, message: message.into(), param: None, retry_after_s: None }
     }
 
@@ -134,7 +140,18 @@ impl From<LiveError> for Problem {
     fn from(error: LiveError) -> Self {
         match error {
             LiveError::Overloaded { .. } => Self::overloaded(error.to_string()),
+            LiveError::Filter { .. } => Self::invalid("invalid_filter", "q", error.to_string()),
             _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<AnswerError> for Problem {
+    fn from(error: AnswerError) -> Self {
+        match error {
+            AnswerError::BlankQuestion => Self::invalid("empty_query", "q", error.to_string()),
+            AnswerError::QuestionTooLong { .. } => Self::invalid("query_too_long", "q", error.to_string()),
+            AnswerError::DuplicateSource { .. } | AnswerError::Stopped => Self::internal(&error),
         }
     }
 }
@@ -142,7 +159,10 @@ impl From<LiveError> for Problem {
 impl From<AdsError> for Problem {
     fn from(error: AdsError) -> Self {
         match error {
-            AdsError::Invalid { .. } => Self::invalid("invalid_ads", "", error.to_string()),
+            AdsError::Import(_) => Self::invalid("invalid_ads", "", error.to_string()),
+            AdsError::TextTooLong { .. } => Self::invalid("query_too_long", "q", error.to_string()),
+            AdsError::Token(_) => Self::invalid("invalid_token", "token", error.to_string()),
+            AdsError::Busy => Self::overloaded(error.to_string()),
             _ => Self::internal(&error),
         }
     }

@@ -16,9 +16,10 @@ pub struct Sponsored {
     /// impression_url, slot}`.
     #[schema(value_type = Vec<Object>)]
     pub blocks: Vec<Value>,
-    /// Why there is no block, when there is none.
+    /// Why nothing was looked for, when nothing was: `{reason, …}`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub no_ad_reason: Option<String>,
+    #[schema(value_type = Option<Object>)]
+    pub no_fill: Option<Value>,
     /// Stages that were skipped.
     pub degraded: Vec<String>,
     /// Why each campaign was served or not, with `explain`.
@@ -32,32 +33,20 @@ pub struct Sponsored {
 impl Sponsored {
     /// A slate as JSON.
     pub fn new(slate: &Slate, took: Duration) -> Self {
-        let value = |part: &dyn erased::Json| part.json();
         Self {
             auction_id: slate.auction_id.to_string(),
-            blocks: slate.blocks.iter().map(|block| value(block)).collect(),
-            no_ad_reason: slate.no_ad_reason.clone(),
-            degraded: slate.degraded.iter().map(ToString::to_string).collect(),
-            explain: slate.explain.as_ref().map(|explain| value(explain)),
+            blocks: slate.blocks.iter().map(value).collect(),
+            no_fill: slate.no_fill.as_ref().map(value),
+            degraded: slate.degraded.iter().map(|stage| stage.as_str().to_owned()).collect(),
+            explain: slate.explain.as_ref().map(value),
             took_ms: (took.as_secs_f64() * 1e6).round() / 1e3,
         }
     }
 }
 
-/// Serialisation to a JSON value that cannot fail for the plain structs used here.
-mod erased {
-    use serde::Serialize;
-    use serde_json::Value;
-
-    pub trait Json {
-        fn json(&self) -> Value;
-    }
-
-    impl<T: Serialize> Json for T {
-        fn json(&self) -> Value {
-            serde_json::to_value(self).unwrap_or(Value::Null)
-        }
-    }
+/// A plain struct as JSON; such structs have no way to fail.
+fn value(part: &impl Serialize) -> Value {
+    serde_json::to_value(part).unwrap_or(Value::Null)
 }
 
 /// A request for sponsored blocks.

@@ -1,6 +1,6 @@
 //! `POST /v1/posts` and `/v1/posts/{id}`
 
-use bowerbird_live::Outcome;
+use bowerbird_posts::Outcome;
 use serde::Serialize;
 use utoipa::ToSchema;
 

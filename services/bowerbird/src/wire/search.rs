@@ -125,7 +125,9 @@ impl SearchBody {
                 FusionName::Dbsf => Fusion::Dbsf { weight },
             }),
             facets: self.facets.clone(),
-            rerank: self.rerank.map(|on| if on { config.rerank } else { RerankOptions { depth: 0, ..config.rerank } }),
+            rerank: self
+                .rerank
+                .map(|on| if on { config.rerank } else { RerankOptions { depth: 0, ..config.rerank } }),
             explain: self.explain,
             timeout: self.timeout_ms.map(|ms| Duration::from_millis(ms.clamp(1, 60_000))),
         }
@@ -281,7 +283,11 @@ pub fn page(page: ResultPage, explain: bool, ads: Option<Sponsored>, request_id:
         },
         ads,
         took_ms: ms(page.took),
-        stages_ms: page.stages.iter().map(|(stage, time)| (stage.name().to_owned(), ms(*time).into())).collect(),
+        stages_ms: page
+            .stages
+            .iter()
+            .map(|(stage, time)| (stage.name().to_owned(), ms(*time).into()))
+            .collect(),
         request_id,
     }
 }

