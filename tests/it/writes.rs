@@ -97,3 +97,34 @@ async fn pages_do_not_overlap_while_posts_arrive() {
     assert_eq!(seen.len(), 300);
     assert!(seen.iter().all(|id| id.starts_with('p')), "a post written later is not part of the walk");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newest_first_takes_posts_that_hold_most_of_the_query() {
+    let posts = vec![
+        post("old", "ann", "2014-01-01", "running shoes for marathon day"),
+        post("new", "ann", "2015-01-01", "new running shoes tested"),
+        post("half", "ann", "2015-02-01", "running a hospital in winter"),
+        post("other", "ann", "2015-03-01", "a healthy breakfast of oats and berries"),
+    ];
+    let fixture = fixture(stub_models(""), posts).await;
+    let (_, page) =
+        post_json(&fixture.router, "/v1/search", json!({"q": "running shoes", "sort": "recent"})).await;
+    assert_eq!(ids(&page), ["new", "old"], "{page}");
+    assert!(page["query"]["note"].is_null());
+    let (_, page) =
+        post_json(&fixture.router, "/v1/search", json!({"q": "zebra quilting", "sort": "recent"})).await;
+    assert_eq!(ids(&page)[0], "other", "the newest of the nearest: {page}");
+    assert!(page["query"]["note"].as_str().is_some_and(|note| note.contains("nearest")), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn facets_count_what_the_total_counts() {
+    let texts = ["the best of running", "the rest of the day", "running at night", "of the people"];
+    let posts = texts.iter().enumerate();
+    let posts = posts.map(|(n, text)| post(&n.to_string(), "ann", "2015-01-01", text)).collect();
+    let fixture = fixture(stub_models(""), posts).await;
+    let body = json!({"q": "the running of the year", "facets": ["author"]});
+    let (_, page) = post_json(&fixture.router, "/v1/search", body).await;
+    assert_eq!(page["total"]["value"], 2, "{page}");
+    assert_eq!(page["facets"]["author"], json!([{"value": "ann", "count": 2}]), "{page}");
+}

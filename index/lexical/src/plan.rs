@@ -145,21 +145,22 @@ impl Plan {
     pub(crate) fn new(snapshot: &Snapshot, query: &BagQuery) -> Result<Self, LexicalError> {
         let analysed = Analysed::new(query);
         let mut terms = Vec::new();
-        let mut asked = 0;
+        let mut absent = 0;
         for word in analysed.words {
-            asked += 1;
-            terms.extend(snapshot.term(TermKind::Word, word.text, &word.forms)?);
+            // A word whose stem came before in some family asks for nothing new.
+            let new = word.forms.iter().all(Option::is_some);
+            let term = snapshot.term(TermKind::Word, word.text, &word.forms)?;
+            absent += usize::from(new && term.is_none());
+            terms.extend(term);
         }
-        for tag in analysed.tags {
-            asked += 1;
-            terms.extend(snapshot.term(TermKind::Tag, tag.clone(), &[Some(tag), None, None])?);
+        for (kind, names) in [(TermKind::Tag, analysed.tags), (TermKind::Mention, analysed.mentions)] {
+            for name in names {
+                let term = snapshot.term(kind, name.clone(), &[Some(name), None, None])?;
+                absent += usize::from(term.is_none());
+                terms.extend(term);
+            }
         }
-        for mention in analysed.mentions {
-            asked += 1;
-            terms.extend(snapshot.term(TermKind::Mention, mention.clone(), &[Some(mention), None, None])?);
-        }
-        let absent = (asked - terms.len()) as f32;
-        let ideal = terms.iter().map(|term| term.idf).sum::<f32>() + absent * idf(snapshot.posts, 0);
+        let ideal = terms.iter().map(|term| term.idf).sum::<f32>() + absent as f32 * idf(snapshot.posts, 0);
         for phrase in analysed.phrases {
             terms.push(snapshot.phrase(phrase)?);
         }

@@ -22,6 +22,8 @@ pub struct Frozen {
     pub ranked: Vec<Reranked>,
     /// How many posts match.
     pub total: Total,
+    /// Said to the person about how the list was made.
+    pub note: Option<&'static str>,
 }
 
 /// The lists that cursors point into, bounded in number, weight and age.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bowerbird_lexical::{Bm25, LexicalHits, TextClause};
+use bowerbird_lexical::{Bm25, LexicalHits};
 use bowerbird_live::{Allowed, Filter, Live, Snapshot};
 use bowerbird_models_api::{Embedding, TextRole};
 use bowerbird_posts::{Counts, Ordinal};
@@ -14,7 +14,7 @@ use roaring::RoaringBitmap;
 use crate::compute::ComputePool;
 use crate::cursor::{Cursors, Frozen};
 use crate::error::SearchError;
-use crate::fuse::{Candidate, Candidates, Fused, Fusion, blend, fuse};
+use crate::fuse::{Candidate, Candidates, FULL_COVERAGE, Fused, Fusion, blend, fuse};
 use crate::page::{Hit, ResultPage, Scores, Total};
 use crate::plan::ParsedQuery;
 use crate::request::{Mode, RerankOptions, SearchRequest, Sort};
@@ -24,6 +24,8 @@ use crate::trace::{Stage, Trace};
 pub const MAX_LIMIT: usize = 100;
 /// Most facet fields of one search.
 const MAX_FACETS: usize = 8;
+/// Best candidates that are sorted by time or engagement when no post holds most of the query.
+const NEAREST: usize = 30;
 /// Values counted per facet field.
 const FACET_VALUES: usize = 20;
 
@@ -137,8 +139,13 @@ impl Engine {
         trace.took(Stage::Filter, begun.elapsed());
 
         if query.bag.is_empty() || request.sort != Sort::Relevance {
-            let sorted = self.sorted(request, query, snapshot, &allowed).await?;
-            return Ok(Frozen { key: key(request), ranked: sorted.0, total: sorted.1 });
+            let matching = self.matching_most(query, snapshot, &allowed).await?;
+            if query.bag.is_empty() || !matching.is_empty() {
+                let total = Total { value: matching.len(), exact: true };
+                let (sort, most, snapshot) = (request.sort, self.config.sorted, snapshot.clone());
+                let ranked = self.pool.run(move || sorted(sort, &matching, &snapshot, most)).await?;
+                return Ok(Frozen { key: key(request), ranked, total, note: None });
+            }
         }
 
         let (lexical, dense) = tokio::join!(
@@ -152,6 +159,13 @@ impl Engine {
         let candidates = self.fuse(query, snapshot, &legs, fusion).await?;
         trace.took(Stage::Fuse, begun.elapsed());
 
+        if request.sort != Sort::Relevance {
+            let best: RoaringBitmap = candidates.0.iter().take(NEAREST).map(|c| c.ordinal.0).collect();
+            let ranked = sorted(request.sort, &best, snapshot, NEAREST);
+            let note = Some("no post holds most of the query: these are the nearest in meaning");
+            return Ok(Frozen { key: key(request), ranked, total: Total { value: 0, exact: true }, note });
+        }
+
         let begun = Instant::now();
         let options = request.rerank.unwrap_or(self.config.rerank);
         let head = self.rerank(query, snapshot, &candidates, options, deadline).await;
@@ -161,7 +175,8 @@ impl Engine {
         }
 
         let total = legs.total(request.mode);
-        Ok(Frozen { key: key(request), ranked: ranked_list(&candidates, head, legs.lexical.as_ref()), total })
+        let ranked = ranked_list(&candidates, head, legs.lexical.as_ref());
+        Ok(Frozen { key: key(request), ranked, total, note: None })
     }
 
     async fn allowed(
@@ -289,43 +304,22 @@ impl Engine {
         Ok(order)
     }
 
-    /// Posts that hold every word and pass the filter, by time or engagement.
-    async fn sorted(
+    /// Allowed posts that hold most of the query by weight; all of them when it has no word.
+    async fn matching_most(
         &self,
-        request: &SearchRequest,
         query: &ParsedQuery,
         snapshot: &Arc<Snapshot>,
         allowed: &Allowed,
-    ) -> Result<(Vec<Reranked>, Total), SearchError> {
+    ) -> Result<RoaringBitmap, SearchError> {
+        if query.bag.is_empty() {
+            return Ok((*allowed.bitmap).clone());
+        }
         let (snapshot, bag, allowed) = (snapshot.clone(), query.bag.clone(), allowed.bitmap.clone());
-        let (sort, most) = (request.sort, self.config.sorted);
-        self.pool
-            .run(move || {
-                let mut matching = (*allowed).clone();
-                for word in &bag.terms {
-                    matching &= snapshot.lexical().matching(&TextClause::Word(word.clone()))?;
-                }
-                let total = Total { value: matching.len(), exact: true };
-                let columns = snapshot.columns();
-                let mut keyed: Vec<(i64, u32)> = matching
-                    .iter()
-                    .map(|ordinal| match sort {
-                        Sort::Engagement => (engagement(columns.counts(Ordinal(ordinal))), ordinal),
-                        Sort::Recent | Sort::Relevance => (columns.created_at(Ordinal(ordinal)), ordinal),
-                    })
-                    .collect();
-                keyed.sort_unstable_by(|a, b| b.cmp(a));
-                keyed.truncate(most);
-                let ranked = keyed
-                    .into_iter()
-                    .map(|(key, ordinal)| Reranked {
-                        ordinal: Ordinal(ordinal),
-                        scores: Scores { r#final: key as f32, ..Scores::default() },
-                    })
-                    .collect();
-                Ok((ranked, total))
-            })
-            .await?
+        let most = self.config.sorted;
+        let found = self.pool.run(move || snapshot.lexical().search(&bag, Some(&allowed), most)).await??;
+        let enough = FULL_COVERAGE * found.ideal;
+        let covering = found.hits.iter().filter(|(_, score)| score.value() >= enough);
+        Ok(covering.map(|(ordinal, _)| ordinal.0).collect())
     }
 
     /// Cuts the page out of the list and dresses it.
@@ -336,7 +330,7 @@ impl Engine {
     async fn page(
         &self,
         request: &SearchRequest,
-        query: ParsedQuery,
+        mut query: ParsedQuery,
         snapshot: Arc<Snapshot>,
         frozen: Arc<Frozen>,
         cursor_id: Option<u64>,
@@ -344,6 +338,7 @@ impl Engine {
         mut trace: Trace,
     ) -> Result<ResultPage, SearchError> {
         let begun = Instant::now();
+        query.note = query.note.or_else(|| frozen.note.map(str::to_owned));
         let limit = request.limit;
         let (list, bag) = (frozen.clone(), query.bag.clone());
         let facet_fields = request.facets.clone();
@@ -590,6 +585,23 @@ fn dress(
     Ok((hits, end))
 }
 
+/// The first `most` of `posts` by time or engagement, newest ordinal first among equals.
+fn sorted(sort: Sort, posts: &RoaringBitmap, snapshot: &Snapshot, most: usize) -> Vec<Reranked> {
+    let columns = snapshot.columns();
+    let key = |ordinal| match sort {
+        Sort::Engagement => engagement(columns.counts(Ordinal(ordinal))),
+        Sort::Recent | Sort::Relevance => columns.created_at(Ordinal(ordinal)),
+    };
+    let mut keyed: Vec<(i64, u32)> = posts.iter().map(|ordinal| (key(ordinal), ordinal)).collect();
+    keyed.sort_unstable_by(|a, b| b.cmp(a));
+    keyed.truncate(most);
+    let place = |(key, ordinal): (i64, u32)| Reranked {
+        ordinal: Ordinal(ordinal),
+        scores: Scores { r#final: key as f32, ..Scores::default() },
+    };
+    keyed.into_iter().map(place).collect()
+}
+
 /// Posts that pass the filter and hold a word of the query; every allowed post when there is no word.
 fn matching_any(
     snapshot: &Snapshot,
@@ -599,15 +611,10 @@ fn matching_any(
     if bag.is_empty() {
         return Ok((*allowed.bitmap).clone());
     }
-    let words = bag.terms.iter().map(|word| TextClause::Word(word.clone()));
-    let phrases = bag.phrases.iter().map(|phrase| TextClause::Phrase(phrase.clone()));
-    let tags = bag.tags.iter().map(|tag| TextClause::Tag(tag.clone()));
-    let mentions = bag.mentions.iter().map(|name| TextClause::Mention(name.clone()));
-    let mut any = RoaringBitmap::new();
-    for clause in words.chain(phrases).chain(tags).chain(mentions) {
-        any |= snapshot.lexical().matching(&clause)?;
-    }
-    Ok(any & &*allowed.bitmap)
+    // The leg itself says what matches, so that counts and totals agree: it knows which words are too common to ask.
+    let every = usize::try_from(allowed.bitmap.len()).unwrap_or(usize::MAX);
+    let found = snapshot.lexical().search(bag, Some(&allowed.bitmap), every)?;
+    Ok(found.hits.iter().map(|(ordinal, _)| ordinal.0).collect())
 }
 
 /// Byte ranges to ranges of code points; both ascend.

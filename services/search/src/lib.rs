@@ -18,7 +18,7 @@ mod trace;
 pub use compute::ComputePool;
 pub use engine::{Engine, Reranked, SearchConfig};
 pub use error::SearchError;
-pub use fuse::{Candidate, Candidates, Fused, Fusion, blend, fuse};
+pub use fuse::{Candidate, Candidates, FULL_COVERAGE, Fused, Fusion, blend, fuse};
 pub use page::{Hit, ResultPage, Scores, Total};
 pub use parse::{Node, ParseError, parse};
 pub use plan::{IgnoredOperator, ParsedQuery};

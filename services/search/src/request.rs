@@ -24,9 +24,9 @@ pub enum Sort {
     /// By fused and reranked score.
     #[default]
     Relevance,
-    /// Newest first, among posts that hold every word of the query.
+    /// Newest first, among posts that hold most of the query; see [`crate::FULL_COVERAGE`].
     Recent,
-    /// By `likes + 2·reposts + 2·replies`, among posts that hold every word of the query.
+    /// By `likes + 2·reposts + 2·replies`, among the same posts.
     Engagement,
 }
 

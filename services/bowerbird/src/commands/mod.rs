@@ -51,12 +51,15 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     })
 }
 
-/// Opens an existing data directory.
+/// Opens an existing data directory; every post in it is found by word and meaning.
 async fn open(config: &Config, data_dir: &Path, parts: Parts) -> anyhow::Result<Stack> {
     std::fs::metadata(data_dir).with_context(|| {
         format!("data directory {}: load posts into it with `bowerbird index` first", data_dir.display())
     })?;
-    Stack::open(config, data_dir, parts, &Bars::default()).await
+    let stack = Stack::open(config, data_dir, parts, &Bars::default()).await?;
+    let live = stack.live.clone();
+    tokio::task::spawn_blocking(move || index::finish(&live)).await??;
+    Ok(stack)
 }
 
 /// Words of the command line as one query.

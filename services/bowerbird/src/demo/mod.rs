@@ -26,7 +26,7 @@ pub const ADS: &str = include_str!("../../demo/ads.json");
 const SAMPLES: [(&str, bool); 5] = [
     ("can't nod off at night", false),
     ("shoes for jogging", false),
-    ("office job aching spine", false),
+    ("gadgets that count your steps", false),
     ("hospital nurse infected in Texas", false),
     ("Does coffee lower the risk of disease?", true),
 ];
