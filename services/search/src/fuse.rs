@@ -147,7 +147,7 @@ const LOGIT_SPAN: f32 = 6.0;
 
 /// Scores of a reranked head: `(1 - share) · minmax(fused) + share · minmax(logit)`, in the order of the input.
 ///
-/// Both sides are scaled over the head alone. Logits that lie within [`LOGIT_SPAN`] of each other keep that span: a
+/// Both sides are scaled over the head alone. Logits that lie within `LOGIT_SPAN` of each other keep that span: a
 /// cross-encoder that finds nothing relevant answers with noise at its floor, which must not become a full ranking. `fused` and `logits` have one entry per candidate of the head.
 pub fn blend(fused: &[Fused], logits: &[f32], share: f32) -> Vec<f32> {
     let fused: Vec<f32> = fused.iter().map(|f| f.0).collect();
