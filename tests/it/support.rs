@@ -7,6 +7,7 @@ use bowerbird::cli::PostCount;
 use bowerbird::demo;
 use bowerbird::http::router;
 use bowerbird::stack::{Stack, model_store};
+use bowerbird_catalog::{Catalog, Silent};
 use bowerbird_tests::{post, test_config, write};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::runtime::Runtime;
@@ -35,8 +36,10 @@ async fn open() -> Stack {
     let stack = demo::prepare(&test_config(), &dir, PostCount::First(POSTS)).await;
     let stack = stack.unwrap_or_else(|error| panic!("{error:#}"));
     // The sample of 2,500 holds few posts on some subjects of the sample queries; these have all of theirs.
-    let archive =
-        model_store(&test_config()).expect("a store").root().join("demo-posts").join("healthtweets.zip");
+    let catalog = Catalog::embedded().expect("a catalog");
+    let entry = catalog.entry("demo-posts").expect("demo posts");
+    let store = model_store(&test_config()).expect("a store");
+    let archive = store.ensure(entry, &Silent).expect("demo posts are fetched").join("healthtweets.zip");
     let subjects = ["back pain", "at your desk", "migraine", "headache"];
     let mut more = demo::corpus::read(&archive).expect("demo posts");
     more.retain(|post| subjects.iter().any(|subject| post.text.to_lowercase().contains(subject)));
