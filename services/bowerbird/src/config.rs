@@ -327,6 +327,9 @@ impl Config {
             self.server.api_keys.iter().all(|key| key.len() >= 16),
             "server.api_keys holds a key under 16 characters: use a longer random one".into(),
         );
+        if let Err(error) = self.answer.compose.validate() {
+            check(false, format!("answer.compose: {error}"));
+        }
         if self.generator.kind == GeneratorKind::Remote {
             let url = &self.generator.base_url;
             check(
@@ -364,9 +367,12 @@ mod tests {
     fn unknown_keys_and_every_bad_value_are_named() {
         let error = load("[search]\ndept = 3").expect_err("unknown").to_string();
         assert!(error.contains("dept"), "{error}");
-        let error =
-            load("[search]\ndepth = 0\nvector_weight = 7.0\n[ads]\nslots = 9").expect_err("bad").to_string();
-        for part in ["search.depth", "search.vector_weight", "ads.slots"] {
+        let error = load(
+            "[search]\ndepth = 0\nvector_weight = 7.0\n[ads]\nslots = 9\n[answer.compose]\nmmr_lambda = 9.0",
+        )
+        .expect_err("bad")
+        .to_string();
+        for part in ["search.depth", "search.vector_weight", "ads.slots", "mmr_lambda"] {
             assert!(error.contains(part), "{error}");
         }
         assert!(Config::load(Some(Path::new("/nowhere.toml"))).is_err());
