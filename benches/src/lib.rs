@@ -1,10 +1,8 @@
 //! What several benches need: the demo with its caches off, and sums over samples.
 
-use std::path::PathBuf;
-
 use bowerbird::cli::PostCount;
 use bowerbird::demo;
-use bowerbird::stack::Stack;
+use bowerbird::stack::{Stack, cache_dir};
 use bytesize::ByteSize;
 
 /// Posts of the benched demo.
@@ -22,11 +20,7 @@ pub async fn demo_without_caches(workers: usize) -> Stack {
     config.models.score_cache = ByteSize(0);
     config.models.workers = workers;
     config.search.rerank_budget = std::time::Duration::from_mins(1);
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
-        .expect("HOME is set");
-    let dir = cache.join("bowerbird").join("bench-data").join(format!("demo-{POSTS}"));
+    let dir = cache_dir().expect("a cache directory").join("bench-data").join(format!("demo-{POSTS}"));
     std::fs::create_dir_all(&dir).expect("a directory for bench data");
     demo::prepare(&config, &dir, PostCount::First(POSTS)).await.unwrap_or_else(|error| panic!("{error:#}"))
 }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use bowerbird::cli::PostCount;
 use bowerbird::demo;
 use bowerbird::http::router;
-use bowerbird::stack::{Stack, model_store};
+use bowerbird::stack::{Stack, cache_dir, model_store};
 use bowerbird_catalog::{Catalog, Silent};
 use bowerbird_tests::{post, test_config, write};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -24,10 +24,7 @@ fn shared() -> &'static Runtime {
 
 /// The demo's data is kept between runs, next to the models: embedding 2,500 posts takes a while.
 fn data_dir() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    cache.expect("HOME is set").join("bowerbird").join("test-data").join(format!("demo-{POSTS}"))
+    cache_dir().expect("a cache directory").join("test-data").join(format!("demo-{POSTS}"))
 }
 
 async fn open() -> Stack {

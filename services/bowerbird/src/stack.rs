@@ -93,8 +93,14 @@ pub fn model_store(config: &Config) -> anyhow::Result<Store> {
     if let Some(dir) = &config.models.dir {
         return Ok(Store::given(dir.clone()));
     }
-    let dirs = directories::BaseDirs::new().context("no home directory: give --models-dir DIR")?;
-    Ok(Store::new(dirs.cache_dir().join("bowerbird").join("models")))
+    Ok(Store::new(cache_dir()?.join("models")))
+}
+
+/// What can be fetched or made again lives here: `bowerbird` in the user's cache directory.
+pub fn cache_dir() -> anyhow::Result<PathBuf> {
+    let dirs =
+        directories::BaseDirs::new().context("no home directory: set HOME, or give --models-dir DIR")?;
+    Ok(dirs.cache_dir().join("bowerbird"))
 }
 
 /// Loads the models, fetching files that are missing.
@@ -198,8 +204,7 @@ fn converted_dir(config: &Config, shipped: &Path) -> anyhow::Result<PathBuf> {
     if config.models.dir.is_none() {
         return Ok(shipped.to_owned());
     }
-    let dirs = directories::BaseDirs::new().context("no home directory for converted weights: set HOME")?;
-    let dir = dirs.cache_dir().join("bowerbird").join("converted");
+    let dir = cache_dir()?.join("converted");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     Ok(dir)
 }

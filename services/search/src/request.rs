@@ -64,8 +64,6 @@ pub struct SearchRequest {
     pub facets: Vec<String>,
     /// Reranking; the configured one when `None`.
     pub rerank: Option<RerankOptions>,
-    /// Whether hits carry the score of each stage.
-    pub explain: bool,
     /// Most time the whole search may take; optional stages give way first.
     pub timeout: Option<Duration>,
 }
@@ -84,7 +82,6 @@ impl SearchRequest {
             fusion: None,
             facets: Vec::new(),
             rerank: None,
-            explain: false,
             timeout: None,
         }
     }

@@ -128,7 +128,6 @@ impl SearchBody {
             rerank: self
                 .rerank
                 .map(|on| if on { config.rerank } else { RerankOptions { depth: 0, ..config.rerank } }),
-            explain: self.explain,
             timeout: self.timeout_ms.map(|ms| Duration::from_millis(ms.clamp(1, 60_000))),
         }
     }
