@@ -28,6 +28,7 @@ mod score;
 mod search;
 mod snapshot;
 mod stop;
+pub mod suggest;
 
 pub use bm25::Bm25;
 pub use clause::PrefixExpansion;
