@@ -13,6 +13,7 @@ mod page;
 mod parse;
 mod plan;
 mod request;
+pub mod suggest;
 mod trace;
 
 pub use compute::ComputePool;
