@@ -85,9 +85,16 @@ async fn the_interface_describes_itself() {
     let fixture = fixture(stub_models(""), Vec::new()).await;
     let (status, interface) = call(&fixture.router, Method::GET, "/openapi.json", "").await;
     assert_eq!(status, StatusCode::OK);
-    for path in
-        ["/v1/search", "/v1/answer", "/v1/decide", "/v1/posts", "/v1/posts/{id}", "/e/c/{token}", "/metrics"]
-    {
+    for path in [
+        "/v1/search",
+        "/v1/suggest",
+        "/v1/answer",
+        "/v1/decide",
+        "/v1/posts",
+        "/v1/posts/{id}",
+        "/e/c/{token}",
+        "/metrics",
+    ] {
         assert!(interface["paths"][path].is_object(), "{path} is missing");
     }
     let (status, ready) = call(&fixture.router, Method::GET, "/readyz", "").await;

@@ -30,6 +30,8 @@ pub struct Config {
     pub index: LiveConfig,
     /// Search.
     pub search: SearchSettings,
+    /// Suggestions.
+    pub suggest: SuggestSettings,
     /// Answers.
     pub answer: AnswerSettings,
     /// Ads.
@@ -221,6 +223,36 @@ impl Default for SearchSettings {
     }
 }
 
+/// `[suggest]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SuggestSettings {
+    /// Whether past queries are remembered and suggested.
+    pub log_queries: bool,
+    /// People who must have asked a query before it is suggested to others, at least 2.
+    pub min_clients: usize,
+    /// Time within which they must have, 1 to 366 whole days.
+    #[serde(with = "humantime_serde")]
+    pub window: Duration,
+    /// Queries that are remembered, at most a million.
+    pub max_queries: usize,
+}
+
+impl Default for SuggestSettings {
+    fn default() -> Self {
+        Self { log_queries: true, min_clients: 5, window: 30 * DAY, max_queries: 20_000 }
+    }
+}
+
+const DAY: Duration = Duration::from_hours(24);
+
+impl SuggestSettings {
+    /// The window in days.
+    pub fn window_days(&self) -> u32 {
+        u32::try_from(self.window.as_secs() / DAY.as_secs()).unwrap_or(u32::MAX)
+    }
+}
+
 /// `[answer]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -271,7 +303,7 @@ impl Config {
             figment = figment.merge(Toml::file_exact(file));
         }
         // Single variables that tests and tools set are not configuration keys.
-        let sections = ["server", "models", "generator", "index", "search", "answer", "ads"];
+        let sections = ["server", "models", "generator", "index", "search", "suggest", "answer", "ads"];
         figment = figment.merge(
             Env::prefixed("BOWERBIRD_")
                 .filter(move |key| {
@@ -317,6 +349,18 @@ impl Config {
             format!("answer.sources is {}, expected 1 to 20", self.answer.sources),
         );
         check((1..=2).contains(&self.ads.slots), format!("ads.slots is {}, expected 1 or 2", self.ads.slots));
+        check(
+            (2..=1000).contains(&self.suggest.min_clients),
+            format!("suggest.min_clients is {}, expected 2 to 1000", self.suggest.min_clients),
+        );
+        check(
+            (1..=366).contains(&self.suggest.window_days()),
+            format!("suggest.window is {:?}, expected 1 to 366 days", self.suggest.window),
+        );
+        check(
+            (1..=1_000_000).contains(&self.suggest.max_queries),
+            format!("suggest.max_queries is {}, expected 1 to 1000000", self.suggest.max_queries),
+        );
         check(
             self.models.workers <= 64,
             format!("models.workers is {}, expected at most 64", self.models.workers),

@@ -18,6 +18,7 @@ use bowerbird_onnx::{
     Runtime, SessionOptions,
 };
 use bowerbird_scheduler::{Encoders, EncodersConfig, Priority, SchedulerError};
+use bowerbird_search::suggest::{QueryLog, QueryLogConfig, Suggester};
 use bowerbird_search::{Engine, Fusion, RerankOptions, SearchConfig};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -52,6 +53,8 @@ pub struct Stack {
     pub encoders: Encoders,
     /// Search.
     pub engine: Engine,
+    /// Completions of what is typed, and past queries.
+    pub suggester: Suggester,
     /// Answers, when a generator is loaded.
     pub answerer: Option<Answerer>,
     /// Ads, when they are served.
@@ -297,6 +300,8 @@ impl Stack {
         let Models { encoders, generator, report } = models;
         let live = Live::open(data_dir, config.index.clone(), Arc::new(Passages(encoders.clone())))?;
         let engine = Engine::new(live.clone(), encoders.clone(), search_config(config))?;
+        let queries = QueryLog::open(Some(&data_dir.join("queries.redb")), query_log_config(config))?;
+        let suggester = Suggester::new(live.clone(), queries)?;
         let answerer = generator
             .map(|generator| Answerer::new(generator, encoders.clone(), config.answer.compose.clone()));
         let ads = if parts.ads && config.ads.enabled {
@@ -310,11 +315,22 @@ impl Stack {
             live,
             encoders,
             engine,
+            suggester,
             answerer,
             ads,
             models: Arc::new(report),
             demo: false,
         })
+    }
+}
+
+fn query_log_config(config: &Config) -> QueryLogConfig {
+    let settings = &config.suggest;
+    QueryLogConfig {
+        enabled: settings.log_queries,
+        min_clients: settings.min_clients,
+        window_days: settings.window_days(),
+        max_queries: settings.max_queries,
     }
 }
 

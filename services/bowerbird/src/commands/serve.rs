@@ -43,7 +43,8 @@ pub async fn serve(stack: Stack, listener: TcpListener) -> anyhow::Result<()> {
         stack.live.status().posts,
         stack.models.used
     );
-    let router = http::router(stack, metrics);
+    // Addresses tell people apart for the log of past queries.
+    let router = http::router(stack, metrics).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, router).with_graceful_shutdown(stopped()).await.context("server")?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use crate::http::{ads, answer, ops, posts, search};
+use crate::http::{ads, answer, ops, posts, search, suggest};
 
 /// The interface.
 #[derive(OpenApi)]
@@ -15,6 +15,8 @@ use crate::http::{ads, answer, ops, posts, search};
     ),
     paths(
         search::search,
+        suggest::suggest,
+        suggest::forget,
         answer::answer,
         posts::write,
         posts::get,

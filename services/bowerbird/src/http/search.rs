@@ -6,6 +6,7 @@ use axum::{Extension, Json};
 use crate::flow;
 use crate::http::json::JsonBody;
 use crate::http::problem::Problem;
+use crate::http::suggest::Asker;
 use crate::http::{App, RequestId};
 use crate::wire::error::ErrorBody;
 use crate::wire::search::{SearchBody, SearchPage};
@@ -18,7 +19,12 @@ use crate::wire::search::{SearchBody, SearchPage};
 pub async fn search(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
+    asker: Asker,
     JsonBody(body): JsonBody<SearchBody>,
 ) -> Result<Json<SearchPage>, Problem> {
-    flow::search(&app.stack, &body, &id.0).await.map(Json)
+    let page = flow::search(&app.stack, &body, &id.0).await?;
+    if body.cursor.is_none() && page.total.value > 0 {
+        asker.asked(&app, &body.q);
+    }
+    Ok(Json(page))
 }
