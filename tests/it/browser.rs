@@ -146,6 +146,53 @@ async fn the_keyboard_is_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_typed_is_completed_without_a_mouse() {
+    in_browser(Screen::Desktop, async |page: &Page| {
+        page.open("/").await?;
+        page.wait("#examples [data-query]").await?;
+        let input = page.wait(r##"#q[role="combobox"][aria-expanded="false"]"##).await?;
+        input.send_keys("blood pres").await?;
+        let list = page.wait("#suggestions:not([hidden])").await?;
+        ensure!(list.attr("role").await?.as_deref() == Some("listbox"));
+        ensure!(input.attr("aria-expanded").await?.as_deref() == Some("true"));
+        ensure!(input.attr("aria-controls").await?.as_deref() == Some("suggestions"));
+        let first = page.wait("#suggestions [role=option]:first-child").await?;
+        ensure!(first.text().await? == "blood pressure", "{}", first.text().await?);
+        ensure!(first.find(Locator::Css("b")).await?.text().await? == "sure", "what is new stands out");
+        ensure!(page.all("#suggestions [aria-selected=true]").await?.is_empty(), "nothing is chosen unasked");
+
+        page.press(&Key::Down).await?;
+        let marked = page.wait("#suggestions [aria-selected=true]").await?;
+        ensure!(input.attr("aria-activedescendant").await? == marked.attr("id").await?);
+        ensure!(page.eval("document.activeElement.id").await? == "q", "the focus stays in the box");
+        ensure!(page.eval("document.getElementById('q').value").await? == "blood pressure");
+        page.press(&Key::Escape).await?;
+        page.wait("#suggestions[hidden]").await?;
+        ensure!(page.eval("document.getElementById('q').value").await? == "blood pres", "as it was typed");
+        ensure!(input.attr("aria-activedescendant").await?.is_none());
+
+        page.press("s").await?;
+        page.wait("#suggestions:not([hidden]) [role=option]").await?;
+        page.press(&Key::Up).await?;
+        page.press(&Key::Down).await?;
+        ensure!(page.all("#suggestions [aria-selected=true]").await?.is_empty(), "past the end is the box");
+        page.press(&Key::Down).await?;
+        page.press(&Key::Enter).await?;
+        page.wait(".hit").await?;
+        ensure!(page.client.current_url().await?.query() == Some("q=blood+pressure"));
+        page.wait("#suggestions[hidden]").await?;
+
+        page.open("/").await?;
+        page.wait("#q").await?.send_keys("blood pres").await?;
+        page.wait("#suggestions [role=option]").await?.click().await?;
+        page.wait(".hit").await?;
+        ensure!(page.client.current_url().await?.query() == Some("q=blood+pressure"));
+        page.fits().await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_phone_shows_everything_without_sideways_scrolling() {
     in_browser(Screen::Phone, async |page: &Page| {
         page.open("/").await?;

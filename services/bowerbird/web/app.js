@@ -7,6 +7,7 @@ import { getStatus, isAbort, postJson } from "./net.js";
 import { insertOperator, looksLikeQuestion, OPERATORS } from "./query.js";
 import { appendHits, showFacets, showNotices, showPlaceholders, showTiming, totalText } from "./results.js";
 import { showSponsored, shownAdIds } from "./sponsored.js";
+import { startSuggestions } from "./suggest.js";
 
 const LIMIT = 10;
 const SORTS = ["relevance", "recent", "engagement"];
@@ -351,6 +352,7 @@ try {
   // Storage is blocked: the switch starts off.
 }
 fillStart();
+startSuggestions({ input, choose: () => submit() });
 startKeys({ input, clear });
 followAddress();
 if (view === null && matchMedia("(hover: hover)").matches) input.focus();

@@ -55,6 +55,12 @@ export async function postJson(path, body, signal) {
   return readBody(() => response.json());
 }
 
+/** `GET path`; the parsed JSON, or an {@link ApiError}. */
+export async function getJson(path, signal) {
+  const response = await call(path, { headers: { accept: "application/json" }, signal });
+  return readBody(() => response.json());
+}
+
 /** `GET path`, also when the status says the service is not ready: `/readyz` answers 503 with the same body. */
 export async function getStatus(path) {
   const response = await fetch(path, { headers: { accept: "application/json" } });

@@ -19,9 +19,9 @@ macro_rules! files {
     ($($name:literal)*) => { [$(($name, include_str!(concat!("../../web/", $name)))),*] };
 }
 
-const FILES: [(&str, &str); 13] = files![
+const FILES: [(&str, &str); 14] = files![
     "index.html" "app.css" "app.js" "answer.js" "dom.js" "early.js" "icon.svg" "keys.js" "net.js" "query.js"
-    "quote.js" "results.js" "sponsored.js"
+    "quote.js" "results.js" "sponsored.js" "suggest.js"
 ];
 
 /// `/`
