@@ -150,7 +150,7 @@ async fn what_is_typed_is_completed_without_a_mouse() {
     in_browser(Screen::Desktop, async |page: &Page| {
         page.open("/").await?;
         page.wait("#examples [data-query]").await?;
-        let input = page.wait(r##"#q[role="combobox"][aria-expanded="false"]"##).await?;
+        let input = page.wait(r#"#q[role="combobox"][aria-expanded="false"]"#).await?;
         input.send_keys("blood pres").await?;
         let list = page.wait("#suggestions:not([hidden])").await?;
         ensure!(list.attr("role").await?.as_deref() == Some("listbox"));

@@ -181,6 +181,8 @@ const DEGRADED = {
 /** What the reader should know about how the query was read and which stage was skipped. */
 export function showNotices(response) {
   const notices = [];
+  const meant = response.did_you_mean?.text;
+  if (typeof meant === "string") notices.push(el("p", { class: "notice meant" }, "Did you mean ", searchLink(meant, meant), "?"));
   const skipped = [...new Set((response.degraded ?? []).map((stage) => DEGRADED[stage] ?? `the step “${stage}” was skipped`))];
   if (skipped.length > 0) {
     notices.push(el("p", { class: "notice degraded" }, `This time ${skipped.join(", and ")}. The results may be less precise.`));

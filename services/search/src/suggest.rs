@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use bowerbird_lexical::suggest::PrefixTables;
 use bowerbird_live::Live;
 
-use crate::{ComputePool, SearchError};
+use crate::{ComputePool, ParsedQuery, SearchError};
 
 pub use complete::{Suggestion, SuggestionKind};
 pub use correct::{Change, Correction, correct};
@@ -87,6 +87,30 @@ impl Suggester {
             metrics::counter!("bowerbird_suggestions_total", "kind" => suggestion.kind.name()).increment(1);
         }
         self.refresh_in_background();
+        Ok(found)
+    }
+
+    /// What was probably meant by `query`, a mistyped word of which is replaced; `None` when nothing better is known.
+    /// `filter` is the one of the search. See [`correct`].
+    ///
+    /// For the first page of a search, after it: a query whose words posts know is told from others in microseconds.
+    pub async fn did_you_mean(
+        &self,
+        query: &str,
+        filter: Option<&str>,
+    ) -> Result<Option<Correction>, SearchError> {
+        let restriction = ParsedQuery::new(query, false, filter)?.filter;
+        let (parts, query) = (Arc::clone(&self.0), query.to_owned());
+        let begun = Instant::now();
+        let work = move || {
+            let snapshot = parts.live.snapshot();
+            let allowed = snapshot.allowed(restriction.as_ref())?.bitmap;
+            correct(&snapshot, &query, &allowed)
+        };
+        let found = self.0.pool.run(work).await??;
+        metrics::histogram!("bowerbird_did_you_mean_seconds").record(begun.elapsed().as_secs_f64());
+        metrics::counter!("bowerbird_did_you_mean_total", "offered" => if found.is_some() { "yes" } else { "no" })
+            .increment(1);
         Ok(found)
     }
 

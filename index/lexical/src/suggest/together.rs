@@ -15,9 +15,9 @@ use crate::snapshot::{Segment, Snapshot};
 use crate::{LexicalError, LexicalSearcher};
 
 /// Postings of one segment that are looked at one by one; of a longer list a sample is.
-const EVERY: u32 = 1024;
-/// Size of that sample.
-const SAMPLE: u32 = 256;
+const EVERY: u32 = 512;
+/// Size of that sample. Each costs a block of postings to unpack; most of the time of a one-letter prefix goes here.
+const SAMPLE: u32 = 64;
 /// Most steps to find posts that hold several words.
 const STEPS: u32 = 20_000;
 /// Most words that are looked for together.
@@ -26,7 +26,7 @@ const MAX_WORDS: usize = 8;
 /// The live posts that hold a term.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Living {
-    /// Their number: exact up to 1,024 posts of a segment, else estimated from 256 posts spread over it. 0 when no
+    /// Their number: exact up to 512 posts of a segment, else estimated from 64 posts spread over it. 0 when no
     /// live post was found.
     pub posts: u64,
     /// Some of them, by segment and ordinal.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bowerbird_search::suggest::Suggestion;
+use bowerbird_search::suggest::{Correction, Suggestion};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -29,6 +29,32 @@ pub struct SuggestionBody {
     /// Posts that hold the completed word, tag or account: exact for small numbers, else estimated. Of a query, posts
     /// that hold all of its words; more are found by some of them and by meaning.
     pub posts: u64,
+}
+
+/// What was probably meant by a query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DidYouMean {
+    /// The whole query in the query language, with the mistyped words replaced and all else as it was.
+    pub text: String,
+    /// The words that were replaced, in order.
+    pub changed: Vec<ChangedWord>,
+}
+
+/// A word that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ChangedWord {
+    /// As typed.
+    pub from: String,
+    /// As posts write it.
+    pub to: String,
+}
+
+impl From<Correction> for DidYouMean {
+    fn from(correction: Correction) -> Self {
+        let word =
+            |change: bowerbird_search::suggest::Change| ChangedWord { from: change.from, to: change.to };
+        Self { text: correction.text, changed: correction.changed.into_iter().map(word).collect() }
+    }
 }
 
 /// What became of a past query.

@@ -18,8 +18,8 @@ use roaring::RoaringBitmap;
 use super::log::QueryLog;
 use crate::{ParsedQuery, SearchError};
 
-/// Candidates from the dictionary.
-const FROM_DICTIONARY: usize = 24;
+/// Candidates from the dictionary for each suggestion that is asked for.
+const FROM_DICTIONARY: usize = 2;
 /// Candidates from posts that hold the words before.
 const FROM_POSTS: usize = 16;
 /// Posts that hold the words before and are counted.
@@ -197,7 +197,7 @@ impl Open<'_> {
     fn words(&self, limit: usize) -> Result<Vec<Suggestion>, SearchError> {
         let prefix = single_word(self.last).unwrap_or_else(|| folded(self.last));
         let context = self.context()?;
-        let mut terms: Vec<String> = self.dictionary(Vocabulary::Words, &prefix)?;
+        let mut terms: Vec<String> = self.dictionary(Vocabulary::Words, &prefix, limit)?;
         terms.extend(self.read_words(&context, &prefix)?);
         let mut best = self.ranked(Vocabulary::Words, terms, &context, &prefix)?;
         // Two inflections find the same posts.
@@ -224,7 +224,7 @@ impl Open<'_> {
         };
         let name = self.last.trim_start_matches(['#', '＃', '@', '＠']).to_lowercase();
         let context = self.context()?;
-        let terms = self.dictionary(vocabulary, &name)?;
+        let terms = self.dictionary(vocabulary, &name, limit)?;
         let mut found = Vec::new();
         for candidate in self.ranked(vocabulary, terms, &context, &name)? {
             if found.len() == limit {
@@ -242,7 +242,7 @@ impl Open<'_> {
     fn unspaced(&self, run: usize, limit: usize) -> Result<Vec<Suggestion>, SearchError> {
         let (earlier, run) = self.before.split_at(run);
         let prefix = folded(self.last);
-        let terms = self.dictionary(Vocabulary::Words, &prefix)?;
+        let terms = self.dictionary(Vocabulary::Words, &prefix, limit)?;
         let context = Open { before: earlier, ..*self }.context()?;
         let mut found = Vec::new();
         for candidate in self.ranked(Vocabulary::Words, terms, &context, &prefix)? {
@@ -260,9 +260,14 @@ impl Open<'_> {
         Ok(found)
     }
 
-    fn dictionary(&self, vocabulary: Vocabulary, prefix: &str) -> Result<Vec<String>, SearchError> {
+    fn dictionary(
+        &self,
+        vocabulary: Vocabulary,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<String>, SearchError> {
         let lexical = self.snapshot.lexical();
-        let found = lexical.complete(self.tables, vocabulary, prefix, FROM_DICTIONARY)?;
+        let found = lexical.complete(self.tables, vocabulary, prefix, FROM_DICTIONARY * limit)?;
         Ok(found.into_iter().map(|completion| completion.term).collect())
     }
 
