@@ -1,5 +1,7 @@
 //! What several benches need: the demo with its caches off, and sums over samples.
 
+pub mod scale;
+
 use bowerbird::cli::PostCount;
 use bowerbird::demo;
 use bowerbird::stack::{Stack, cache_dir};
