@@ -111,6 +111,10 @@ impl LexicalThread {
                 tracing::error!(%error, "the lexical index refused a commit; trying again");
             }
             self.progress.update(|state| state.lexical_error = Some(error.to_string()));
+            // After an I/O error the old writer takes nothing any more.
+            if let Err(error) = self.index.roll_back() {
+                tracing::error!(%error, "the writer of the lexical index cannot be started again; trying again");
+            }
             let pause = self.config.pause(attempt);
             attempt = attempt.saturating_add(1);
             if self.wait_or_stopping(pause) {

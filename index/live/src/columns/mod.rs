@@ -1,13 +1,17 @@
 //! What is known of every post by ordinal, in memory: filters, facets and ranking features read it.
 //!
 //! Columns are rebuilt from the post store at open. A [`Columns`] value never changes: the writer changes its own
-//! copy, which shares everything that was not touched, and publishes it with the next snapshot.
+//! copy, which shares everything that was not touched, and publishes it with the next snapshot. The row and the
+//! author of a dead post go at once; its ordinal stays in the postings of its names, where the live set hides it,
+//! until a sweep comes by: one shard of each kind for every few deaths, so that what is kept of the dead is bounded
+//! by a share of the names there are.
 
 mod names;
 mod postings;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bowerbird_posts::{Counts, Ordinal, Post, PostId};
@@ -100,12 +104,27 @@ impl Columns {
     }
 }
 
+/// Deaths between two sweeps. A shard has about 64 names, so a whole round takes a quarter as many deaths as there
+/// are names.
+const DEATHS_PER_SWEEP: u32 = 16;
+/// Attribute fields swept at a time: four for each death, as a post may bring fields of its own.
+const FIELDS_PER_SWEEP: usize = 64;
+
 /// The writer's copy: the columns and what finds a name's number.
 #[derive(Debug, Default)]
 pub(crate) struct ColumnsWriter {
     columns: Columns,
     author_numbers: HashMap<Arc<str>, u32>,
+    /// Rows of each author number.
+    author_rows: Vec<u32>,
+    /// Author numbers that no row has.
+    free_authors: Vec<u32>,
+    /// Few, and never given up.
     lang_numbers: HashMap<Arc<str>, u32>,
+    /// Deaths since the last sweep.
+    deaths: u32,
+    /// The attribute field swept last.
+    swept_field: Option<Arc<str>>,
 }
 
 impl ColumnsWriter {
@@ -117,7 +136,25 @@ impl ColumnsWriter {
     /// Adds a post; `lang` is the stated or detected language.
     pub fn insert(&mut self, ordinal: Ordinal, post: &Post, lang: Option<&str>) {
         let columns = &mut self.columns;
-        let author = number_of(&mut self.author_numbers, &mut columns.authors, &post.author);
+        let author = match self.author_numbers.get(post.author.as_str()) {
+            Some(number) => *number,
+            None => {
+                let name: Arc<str> = Arc::from(post.author.as_str());
+                let number = match self.free_authors.pop() {
+                    Some(number) => {
+                        columns.authors.set(number, Arc::clone(&name));
+                        number
+                    }
+                    None => {
+                        self.author_rows.push(0);
+                        columns.authors.push(Arc::clone(&name))
+                    }
+                };
+                self.author_numbers.insert(name, number);
+                number
+            }
+        };
+        self.author_rows[author as usize] += 1;
         let lang_number =
             lang.map_or(NO_NAME, |lang| number_of(&mut self.lang_numbers, &mut columns.langs, lang));
         columns.rows.set(
@@ -153,6 +190,55 @@ impl ColumnsWriter {
                 }
                 if let Some(field) = fields.get_mut(name.as_str()) {
                     field.insert(&value.to_string(), ordinal.0);
+                }
+            }
+        }
+    }
+
+    /// Takes the row of a dead post out; `live` are the posts that stay.
+    pub fn remove(&mut self, ordinal: Ordinal, live: &RoaringBitmap) {
+        let Some(row) = self.columns.rows.remove(ordinal.0) else { return };
+        let rows = &mut self.author_rows[row.author as usize];
+        *rows -= 1;
+        if *rows == 0 {
+            if let Some(name) = self.columns.authors.get(row.author) {
+                self.author_numbers.remove(name);
+            }
+            self.columns.authors.set(row.author, Arc::from(""));
+            self.free_authors.push(row.author);
+        }
+        self.deaths += 1;
+        if self.deaths == DEATHS_PER_SWEEP {
+            self.deaths = 0;
+            self.sweep(live);
+        }
+    }
+
+    fn sweep(&mut self, live: &RoaringBitmap) {
+        let columns = &mut self.columns;
+        for postings in [
+            &mut columns.by_author,
+            &mut columns.by_lang,
+            &mut columns.by_tag,
+            &mut columns.by_mention,
+            &mut columns.by_reply_to,
+        ] {
+            postings.sweep(live);
+        }
+        if columns.by_attribute.is_empty() {
+            return;
+        }
+        let from = self.swept_field.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let range = columns.by_attribute.range::<Arc<str>, _>((from, Bound::Unbounded));
+        let fields: Vec<Arc<str>> = range.map(|(name, _)| Arc::clone(name)).take(FIELDS_PER_SWEEP).collect();
+        // Past the last field, begin again with the first.
+        self.swept_field = fields.last().filter(|_| fields.len() == FIELDS_PER_SWEEP).cloned();
+        let by_attribute = Arc::make_mut(&mut columns.by_attribute);
+        for name in fields {
+            if let Some(field) = by_attribute.get_mut(&name) {
+                field.sweep(live);
+                if field.is_empty() {
+                    by_attribute.remove(&name);
                 }
             }
         }
@@ -212,5 +298,53 @@ mod tests {
         assert_eq!(after.to_user("ann", &live).into_iter().collect::<Vec<_>>(), [700]);
         assert!(after.to_user("ann", &RoaringBitmap::from([700])).is_empty(), "the answered post is dead");
         assert!(before.to_user("ann", &live).is_empty());
+    }
+    /// Posts of which each has an author, a tag, an attribute value and a target of its own.
+    fn unlike(n: u32) -> Post {
+        let id = PostId::new(format!("p{n}")).expect("valid");
+        let text = format!("words #tag{n} @user{n}");
+        let mut post = Post::new(id, text, format!("author{n}"), jiff::Timestamp::UNIX_EPOCH);
+        post.reply_to = Some(PostId::new(format!("q{n}")).expect("valid"));
+        post.attributes.insert("place".into(), bowerbird_posts::AttributeValue::Text(format!("place{n}")));
+        post.attributes.insert(format!("field{n}"), bowerbird_posts::AttributeValue::Bool(true));
+        post.validated().expect("valid")
+    }
+
+    #[test]
+    fn what_is_kept_of_the_dead_is_bounded_and_the_living_stay() {
+        const ALIVE: u32 = 300;
+        let mut writer = ColumnsWriter::default();
+        let mut live = RoaringBitmap::new();
+        for n in 0..20_000 {
+            writer.insert(Ordinal(n), &unlike(n), Some("en"));
+            live.insert(n);
+            if n >= ALIVE {
+                live.remove(n - ALIVE);
+                writer.remove(Ordinal(n - ALIVE), &live);
+            }
+        }
+        let columns = writer.published();
+        let names = |postings: &Postings| postings.names();
+        for (what, kept) in [
+            ("authors", names(&columns.by_author)),
+            ("tags", names(&columns.by_tag)),
+            ("mentions", names(&columns.by_mention)),
+            ("targets", names(&columns.by_reply_to)),
+            ("values", columns.by_attribute.get("place").map_or(0, names)),
+        ] {
+            assert!((300..2000).contains(&kept), "{kept} {what} for 300 posts");
+        }
+        assert!(columns.authors.len() <= 301 && writer.author_numbers.len() == 300);
+        assert!(columns.by_attribute.len() < 4000, "{} fields", columns.by_attribute.len());
+        for n in 19_700..20_000 {
+            let name = format!("author{n}");
+            assert_eq!(columns.author(Ordinal(n)), name);
+            assert!(
+                columns.by_author.get(&name).contains(n)
+                    && columns.by_tag.get(&format!("tag{n}")).contains(n)
+            );
+            assert!(columns.by_attribute[format!("field{n}").as_str()].get("true").contains(n));
+        }
+        assert_eq!((columns.author(Ordinal(5)), columns.id(Ordinal(5))), ("", None));
     }
 }
