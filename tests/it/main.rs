@@ -3,6 +3,8 @@
 mod ads_apart;
 mod bad_input;
 mod browser;
+mod concurrency;
 mod real_search;
+mod snapshots;
 mod support;
 mod writes;

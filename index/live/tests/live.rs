@@ -193,7 +193,10 @@ fn repair_makes_damaged_indexes_usable_again() {
     assert!(Live::open(dir.path(), config(), Arc::new(Stub::default())).is_err());
     let repair = bowerbird_live::repair(dir.path()).expect("repaired");
     assert_eq!((repair.vectors.kept, repair.vectors.dropped), (3, 1));
-    assert!(repair.lexical_removed.is_some() && repair.damaged_posts.is_empty());
+    let why = repair.lexical_rebuilt.as_deref().expect("made again");
+    assert!(why.contains("meta.json") && repair.damaged_posts.is_empty(), "{why}");
+    assert!(repair.check.agrees(), "{:?}", repair.check);
+    assert_eq!((repair.check.posts, repair.check.vectors.map(|vectors| vectors.pending)), (4, Some(1)));
     let live = open(dir.path());
     live.flush().expect("flushed");
     assert_eq!(live.snapshot().lexical().doc_count(), 4);

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use crate::http::{ads, answer, ops, posts, search};
+use crate::http::{ads, answer, ops, posts, search, snapshots};
 
 /// The interface.
 #[derive(OpenApi)]
@@ -20,6 +20,9 @@ use crate::http::{ads, answer, ops, posts, search};
         posts::get,
         posts::patch,
         posts::delete,
+        snapshots::take,
+        snapshots::list,
+        snapshots::delete,
         ads::decide,
         ads::impression,
         ads::click,

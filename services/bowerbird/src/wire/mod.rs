@@ -5,3 +5,4 @@ pub mod answer;
 pub mod error;
 pub mod posts;
 pub mod search;
+pub mod snapshots;
