@@ -94,7 +94,7 @@ fn run(
     let (follow, followed) = mpsc::channel();
     let searched = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| watch(live, &followed));
+        let watcher = scope.spawn(move || watch(live, &followed));
         let searcher = scope.spawn(|| {
             let mut took = Vec::new();
             while searches > 0 && !done.load(Ordering::Acquire) {

@@ -185,8 +185,8 @@ async fn many_clients_at_once_find_what_they_were_told_and_memory_is_bounded() {
     for client in clients {
         models.push(client.await.expect("no client was told anything wrong"));
     }
-    let sum = |count: fn(&Client) -> u64| models.iter().map(count).sum::<u64>();
-    let (calls, refused) = (sum(|client| client.calls), sum(|client| client.refused));
+    let calls: u64 = models.iter().map(|client| client.calls).sum();
+    let refused: u64 = models.iter().map(|client| client.refused).sum();
     assert!(models.iter().all(|client| client.calls > client.refused), "{refused} of {calls} refused");
     if let (Some(settled), Some(most)) = (settled, most) {
         assert!(most < settled + GROWTH_BYTES, "memory grew from {settled} to {most} bytes");
@@ -205,7 +205,7 @@ async fn many_clients_at_once_find_what_they_were_told_and_memory_is_bounded() {
             );
         }
     }
-    let told = sum(|client| client.posts.len() as u64);
+    let told: u64 = models.iter().map(|client| client.posts.len() as u64).sum();
     let snapshot = fixture.stack.live.snapshot();
     assert_eq!((snapshot.live().len(), snapshot.lexical().doc_count()), (told, told));
     let dir = fixture.dir;

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bowerbird_posts::{Applied, Op, Ordinal, Outcome, Post, StoreError};
 use crossbeam_channel::Sender;
@@ -32,6 +33,8 @@ pub(crate) struct Writer {
     pub reserve_bytes: u64,
 }
 
+/// A commit that takes longer is told: its callers wait for it.
+const SLOW: Duration = Duration::from_secs(1);
 /// What a change may write beside its own bytes: a page in each table of the post store.
 const OP_PAGES_BYTES: u64 = 3 * 4096;
 
@@ -60,7 +63,15 @@ impl Writer {
         }
         match self.stores.posts.apply(&ops) {
             Ok(applied) => {
-                metrics::histogram!("bowerbird_write_commit_seconds").record(started.elapsed().as_secs_f64());
+                let took = started.elapsed();
+                metrics::histogram!("bowerbird_write_commit_seconds").record(took.as_secs_f64());
+                if took > SLOW {
+                    tracing::warn!(
+                        ?took,
+                        ops = ops.len(),
+                        "a commit of the post store was slow: look at the disk"
+                    );
+                }
                 metrics::counter!("bowerbird_write_ops_total").increment(ops.len() as u64);
                 let outcomes = applied.outcomes.clone();
                 let work = self.take_in(ops, applied);

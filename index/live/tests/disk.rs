@@ -166,7 +166,7 @@ fn a_disk_that_fills_up_in_the_middle_loses_nothing_and_heals_without_a_restart(
 
 #[test]
 fn a_read_only_disk_is_named_and_nothing_is_lost() {
-    let Some(disk) = Disk::mount("64m") else { return };
+    let Some(disk) = Disk::mount("128m") else { return };
     let live = open(&disk.data());
     write(&live, numbered(0));
     live.flush().expect("flushed");

@@ -107,8 +107,8 @@ impl Columns {
 /// Deaths between two sweeps. A shard has about 64 names, so a whole round takes a quarter as many deaths as there
 /// are names.
 const DEATHS_PER_SWEEP: u32 = 16;
-/// Attribute fields swept at a time: four for each death, as a post may bring fields of its own.
-const FIELDS_PER_SWEEP: usize = 64;
+/// Shards of attributes swept at a time, field after field: four for each death, as a post may bring fields of its own.
+const ATTRIBUTE_SHARDS_PER_SWEEP: usize = 64;
 
 /// The writer's copy: the columns and what finds a name's number.
 #[derive(Debug, Default)]
@@ -123,7 +123,7 @@ pub(crate) struct ColumnsWriter {
     lang_numbers: HashMap<Arc<str>, u32>,
     /// Deaths since the last sweep.
     deaths: u32,
-    /// The attribute field swept last.
+    /// The attribute field to be swept next.
     swept_field: Option<Arc<str>>,
 }
 
@@ -228,20 +228,22 @@ impl ColumnsWriter {
         if columns.by_attribute.is_empty() {
             return;
         }
-        let from = self.swept_field.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let range = columns.by_attribute.range::<Arc<str>, _>((from, Bound::Unbounded));
-        let fields: Vec<Arc<str>> = range.map(|(name, _)| Arc::clone(name)).take(FIELDS_PER_SWEEP).collect();
-        // Past the last field, begin again with the first.
-        self.swept_field = fields.last().filter(|_| fields.len() == FIELDS_PER_SWEEP).cloned();
         let by_attribute = Arc::make_mut(&mut columns.by_attribute);
-        for name in fields {
-            if let Some(field) = by_attribute.get_mut(&name) {
-                field.sweep(live);
-                if field.is_empty() {
-                    by_attribute.remove(&name);
-                }
+        let mut field = self.swept_field.take().filter(|name| by_attribute.contains_key(name));
+        for _ in 0..ATTRIBUTE_SHARDS_PER_SWEEP {
+            let Some(name) = field.take().or_else(|| by_attribute.keys().next().cloned()) else { return };
+            let whole = by_attribute.get_mut(&name).is_none_or(|values| values.sweep(live));
+            field = if whole {
+                let after = (Bound::Excluded(&name), Bound::Unbounded);
+                by_attribute.range::<Arc<str>, _>(after).next().map(|(next, _)| Arc::clone(next))
+            } else {
+                Some(Arc::clone(&name))
+            };
+            if by_attribute.get(&name).is_some_and(Postings::is_empty) {
+                by_attribute.remove(&name);
             }
         }
+        self.swept_field = field;
     }
 
     pub fn set_counts(&mut self, ordinal: Ordinal, counts: Counts) {
@@ -346,5 +348,77 @@ mod tests {
             assert!(columns.by_attribute[format!("field{n}").as_str()].get("true").contains(n));
         }
         assert_eq!((columns.author(Ordinal(5)), columns.id(Ordinal(5))), ("", None));
+    }
+
+    /// As platforms have them: many authors with a few posts, some tags, mentions and replies.
+    fn synthetic(n: u32) -> Post {
+        let id = PostId::new(format!("{}", 1_000_000_000_000_000_000 + u64::from(n) * 7919)).expect("valid");
+        let mut text = String::from("some words");
+        if n.is_multiple_of(3) {
+            text.push_str(&format!(" #tag{}", n % 5000));
+        }
+        if n.is_multiple_of(5) {
+            text.push_str(&format!(" @user{}", n.wrapping_mul(2_654_435_761) % 200_000));
+        }
+        let author = format!("user{}", n.wrapping_mul(40_503) % 200_000);
+        let mut post = Post::new(id, text, author, jiff::Timestamp::UNIX_EPOCH);
+        if n.is_multiple_of(4) {
+            post.reply_to = Some(
+                PostId::new(format!("{}", 1_000_000_000_000_000_000 + u64::from(n / 2) * 7919))
+                    .expect("valid"),
+            );
+        }
+        let place = bowerbird_posts::AttributeValue::Text(format!("place{}", n % 20));
+        post.attributes.insert("place".into(), place);
+        post.validated().expect("valid")
+    }
+
+    #[test]
+    #[ignore = "a measurement: cargo test --release -p bowerbird-live columns_at -- --ignored --nocapture"]
+    #[expect(clippy::print_stdout, reason = "prints its table")]
+    fn columns_at_a_hundred_thousand_and_a_million() {
+        let resident = || {
+            let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+            text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+        };
+        println!("a row has {} bytes", size_of::<Row>());
+        for size in [100_000u32, 1_000_000] {
+            let before = resident();
+            let (mut writer, mut live) = (ColumnsWriter::default(), Arc::new(RoaringBitmap::new()));
+            for n in 0..size {
+                writer.insert(Ordinal(n), &synthetic(n), Some("en"));
+                Arc::make_mut(&mut live).insert(n);
+            }
+            println!("{size} posts: {} bytes a post", (resident() - before) / u64::from(size));
+            // Every change while a reader has the state before it, as each write of one change is published.
+            let mut cost =
+                |what: &str, change: &mut dyn FnMut(&mut ColumnsWriter, &mut RoaringBitmap, u32)| {
+                    let mut micros: Vec<f64> = Vec::new();
+                    let mut published = (writer.published(), Arc::clone(&live));
+                    for round in 0..2000u32 {
+                        let at = round.wrapping_mul(2_654_435_761) % size;
+                        let begun = std::time::Instant::now();
+                        change(&mut writer, Arc::make_mut(&mut live), at);
+                        let next = (writer.published(), Arc::clone(&live));
+                        drop(std::mem::replace(&mut published, next));
+                        micros.push(begun.elapsed().as_secs_f64() * 1e6);
+                    }
+                    micros.sort_by(f64::total_cmp);
+                    println!("  {what}: p50 {:.0} µs, p99 {:.0} µs", micros[1000], micros[1980]);
+                };
+            let mut next = size;
+            cost("new post", &mut |writer, live, _| {
+                writer.insert(Ordinal(next), &synthetic(next), Some("en"));
+                live.insert(next);
+                next += 1;
+            });
+            cost("counters", &mut |writer, _, at| {
+                writer.set_counts(Ordinal(at), Counts { likes: 3, ..Counts::default() });
+            });
+            cost("deletion", &mut |writer, live, at| {
+                live.remove(at);
+                writer.remove(Ordinal(at), live);
+            });
+        }
     }
 }

@@ -118,18 +118,19 @@ impl Postings {
         }
     }
 
-    /// Takes ordinals that are not in `live` out of one shard, the next in turn, and names that have none left.
-    pub fn sweep(&mut self, live: &RoaringBitmap) {
-        self.next_swept = (self.next_swept + 1) & (self.shards.len() - 1);
-        let at = self.next_swept;
-        if self.shards[at].values().all(|posting| posting.all_in(live)) {
-            return;
+    /// Takes ordinals that are not in `live` out of one shard, the next in turn, and names that have none left; true
+    /// when that was the last shard of a round.
+    pub fn sweep(&mut self, live: &RoaringBitmap) -> bool {
+        let at = self.next_swept & (self.shards.len() - 1);
+        self.next_swept = (at + 1) & (self.shards.len() - 1);
+        if !self.shards[at].values().all(|posting| posting.all_in(live)) {
+            let shard = Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[at]);
+            let before = shard.len();
+            shard.retain(|_, posting| posting.keep(live));
+            shard.shrink_to(shard.len() * 2);
+            self.names -= before - shard.len();
         }
-        let shard = Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[at]);
-        let before = shard.len();
-        shard.retain(|_, posting| posting.keep(live));
-        shard.shrink_to(shard.len() * 2);
-        self.names -= before - shard.len();
+        self.next_swept == 0
     }
 
     /// How many of `within` have each name; names without any are left out, in no order.
