@@ -127,23 +127,25 @@ impl CheckReport {
 pub fn check(root: &Path) -> Result<CheckReport, LiveError> {
     fs::metadata(root).map_err(LiveError::io("read", root))?;
     let dir = DataDir::open(root)?;
-    check_open(&dir)
+    Ok(check_open(&dir))
 }
 
-pub(crate) fn check_open(dir: &DataDir) -> Result<CheckReport, LiveError> {
+pub(crate) fn check_open(dir: &DataDir) -> CheckReport {
     let mut report = CheckReport::default();
+    if !dir.posts().exists() {
+        // Opening would make an empty store, and hide that the posts are gone. Without indexes there were none yet.
+        if dir.lexical().exists() || dir.vector().exists() {
+            report.note(Part::Posts, Remedy::Restore, format!("{} is missing", dir.posts().display()));
+        }
+        return report;
+    }
     let store = check_posts(&dir.posts(), &mut report);
     check_lexical(&dir.lexical(), store.as_ref(), &mut report);
     check_vectors(&dir.vector(), store.as_ref(), &mut report);
-    Ok(report)
+    report
 }
 
 fn check_posts(dir: &Path, report: &mut CheckReport) -> Option<StoreCheck> {
-    if !dir.exists() {
-        // Opening would make an empty store, and hide that the posts are gone.
-        report.note(Part::Posts, Remedy::Restore, format!("{} is missing", dir.display()));
-        return None;
-    }
     let options = StoreOptions { verify_bytes: u64::MAX, ..StoreOptions::default() };
     let checked = PostStore::open_with(dir, options).and_then(|store| store.check());
     let checked = match checked {

@@ -180,7 +180,7 @@ pub fn repair(root: &Path) -> Result<LiveRepair, LiveError> {
     std::fs::metadata(root).map_err(LiveError::io("read", root))?;
     let format_rewritten = layout::mend_format(root)?;
     let dir = DataDir::open(root)?;
-    let before = check_open(&dir)?;
+    let before = check_open(&dir);
     let vectors = VectorIndex::repair(&dir.vector())?;
     let posts = PostStore::open(&dir.posts())?;
     let damaged_posts = posts.damaged_records()?;
@@ -195,6 +195,6 @@ pub fn repair(root: &Path) -> Result<LiveRepair, LiveError> {
     }
     drop(replay(&posts, &open_lexical(&dir, &posts)?)?);
     drop(posts);
-    let check = check_open(&dir)?;
+    let check = check_open(&dir);
     Ok(LiveRepair { vectors, lexical_rebuilt, format_rewritten, damaged_posts, check })
 }

@@ -146,7 +146,7 @@ fn nothing_acknowledged_is_lost_and_nothing_deleted_comes_back() {
         } else {
             writing
                 .first
-                .recv_timeout(Duration::from_secs(60))
+                .recv_timeout(Duration::from_mins(1))
                 .unwrap_or_else(|_| panic!("{again}: no write"));
             assert!(is_locked(Live::open(dir.path(), common::config(), common::stub())), "{again}");
             thread::sleep(Duration::from_micros(random.random_range(0..150_000)));

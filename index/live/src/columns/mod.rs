@@ -136,23 +136,15 @@ impl ColumnsWriter {
     /// Adds a post; `lang` is the stated or detected language.
     pub fn insert(&mut self, ordinal: Ordinal, post: &Post, lang: Option<&str>) {
         let columns = &mut self.columns;
-        let author = match self.author_numbers.get(post.author.as_str()) {
-            Some(number) => *number,
-            None => {
-                let name: Arc<str> = Arc::from(post.author.as_str());
-                let number = match self.free_authors.pop() {
-                    Some(number) => {
-                        columns.authors.set(number, Arc::clone(&name));
-                        number
-                    }
-                    None => {
-                        self.author_rows.push(0);
-                        columns.authors.push(Arc::clone(&name))
-                    }
-                };
-                self.author_numbers.insert(name, number);
-                number
-            }
+        let author = match self.author_numbers.get(post.author.as_str()).copied() {
+            Some(number) => number,
+            None => new_author(
+                &mut self.author_numbers,
+                &mut self.author_rows,
+                self.free_authors.pop(),
+                &mut columns.authors,
+                &post.author,
+            ),
         };
         self.author_rows[author as usize] += 1;
         let lang_number =
@@ -249,6 +241,26 @@ impl ColumnsWriter {
     pub fn set_counts(&mut self, ordinal: Ordinal, counts: Counts) {
         self.columns.rows.change(ordinal.0, |row| row.counts = counts);
     }
+}
+
+/// Gives an author a number: `free`, one that nobody has any more, or the next.
+fn new_author(
+    numbers: &mut HashMap<Arc<str>, u32>,
+    rows: &mut Vec<u32>,
+    free: Option<u32>,
+    list: &mut NameList,
+    name: &str,
+) -> u32 {
+    let name: Arc<str> = Arc::from(name);
+    let number = if let Some(number) = free {
+        list.set(number, Arc::clone(&name));
+        number
+    } else {
+        rows.push(0);
+        list.push(Arc::clone(&name))
+    };
+    numbers.insert(name, number);
+    number
 }
 
 fn number_of(numbers: &mut HashMap<Arc<str>, u32>, list: &mut NameList, name: &str) -> u32 {
@@ -355,10 +367,10 @@ mod tests {
         let id = PostId::new(format!("{}", 1_000_000_000_000_000_000 + u64::from(n) * 7919)).expect("valid");
         let mut text = String::from("some words");
         if n.is_multiple_of(3) {
-            text.push_str(&format!(" #tag{}", n % 5000));
+            text = format!("{text} #tag{}", n % 5000);
         }
         if n.is_multiple_of(5) {
-            text.push_str(&format!(" @user{}", n.wrapping_mul(2_654_435_761) % 200_000));
+            text = format!("{text} @user{}", n.wrapping_mul(2_654_435_761) % 200_000);
         }
         let author = format!("user{}", n.wrapping_mul(40_503) % 200_000);
         let mut post = Post::new(id, text, author, jiff::Timestamp::UNIX_EPOCH);

@@ -137,20 +137,20 @@ fn generation(report: &CheckReport) -> Vec<Line> {
     if let Some(lexical) = report.lexical.filter(|_| good("lexical index")) {
         let mut found = format!("{} posts, agrees with the post store", lexical.posts);
         if lexical.sequence < report.sequence {
-            found.push_str(&format!(
-                " up to transaction {}; the next start brings it up to {}",
+            found = format!(
+                "{found} up to transaction {}; the next start brings it up to {}",
                 lexical.sequence, report.sequence
-            ));
+            );
         }
         lines.push(Line { what: "lexical index", found: Ok(found) });
     }
     if let Some(vectors) = report.vectors.filter(|_| good("vector index")) {
         let mut found = format!("{} vectors, agrees with the post store", vectors.points);
         if vectors.pending > 0 {
-            found.push_str(&format!("; {} posts have none yet", vectors.pending));
+            found = format!("{found}; {} posts have none yet", vectors.pending);
         }
         if vectors.torn_bytes > 0 {
-            found.push_str(&format!("; {} bytes of an unfinished write were cut off", vectors.torn_bytes));
+            found = format!("{found}; {} bytes of an unfinished write were cut off", vectors.torn_bytes);
         }
         lines.push(Line { what: "vector index", found: Ok(found) });
     }
