@@ -1,9 +1,17 @@
 //! Posts in and out over HTTP, and a restart.
 
-use axum::http::{Method, StatusCode};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
 use bowerbird::stack::{Parts, Stack};
+use bowerbird_models_api::{Finish, GenerateRequest, GenerationStream, Generator, Piece, Usage};
+use bowerbird_posts::{Op, PostId};
 use bowerbird_tests::{call, fixture, post, post_json, stub_models, test_config};
+use futures::StreamExt;
 use serde_json::json;
+use tokio::sync::{Semaphore, mpsc};
+use tower::ServiceExt;
 
 fn ids(page: &serde_json::Value) -> Vec<&str> {
     page["hits"].as_array().expect("hits").iter().map(|hit| hit["id"].as_str().expect("id")).collect()
@@ -127,4 +135,81 @@ async fn facets_count_what_the_total_counts() {
     let (_, page) = post_json(&fixture.router, "/v1/search", body).await;
     assert_eq!(page["total"]["value"], 2, "{page}");
     assert_eq!(page["facets"]["author"], json!([{"value": "ann", "count": 2}]), "{page}");
+}
+
+/// Copies the quoted post, each time it has a permit.
+struct Permitted(Arc<Semaphore>);
+
+impl Generator for Permitted {
+    fn name(&self) -> &'static str {
+        "permitted"
+    }
+
+    fn generate(&self, request: GenerateRequest) -> GenerationStream {
+        let prompt = request.messages.last().expect("a question").content.clone();
+        let quote =
+            prompt.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"')).expect("a quote").0.to_owned();
+        let (sender, receiver) = mpsc::channel(4);
+        let permits = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            permits.acquire().await.expect("open").forget();
+            let usage = Usage { prompt_tokens: 1, generated_tokens: 1, finish: Finish::Stop };
+            for piece in [Piece::Text(format!("{quote}.")), Piece::Done(usage)] {
+                if sender.send(Ok(piece)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_in_progress_does_not_cite_a_post_after_its_deletion_or_edit() {
+    let texts = [
+        ("kept", "Coffee lowers the risk of liver disease in adults"),
+        ("deleted", "Coffee lowers the risk of heart disease in women"),
+        ("edited", "Coffee lowers the risk of kidney disease in men"),
+    ];
+    let permits = Arc::new(Semaphore::new(0));
+    let mut models = stub_models("");
+    models.generator = Some(Arc::new(Permitted(Arc::clone(&permits))));
+    let posts = texts.iter().map(|(id, text)| post(id, "ann", "2015-01-01", text)).collect();
+    let fixture = fixture(models, posts).await;
+    let body = json!({"q": "coffee lowers the risk of disease", "stream": true, "timeout_ms": 60_000});
+    let asking = |body: &serde_json::Value| {
+        let request = Request::post("/v1/answer").header("content-type", "application/json");
+        fixture.router.clone().oneshot(request.body(Body::from(body.to_string())).expect("a request"))
+    };
+    let read = async |change: bool| {
+        let mut stream = asking(&body).await.expect("answers").into_body().into_data_stream();
+        let mut text = String::new();
+        // The sources are out: the answer is being written and waits for its generator.
+        while !text.contains("event: sources") || !text.ends_with("\n\n") {
+            text.push_str(
+                std::str::from_utf8(&stream.next().await.expect("more").expect("read")).expect("text"),
+            );
+        }
+        if change {
+            let edit = post("edited", "ann", "2015-01-01", "Tea is another thing");
+            let gone = Op::Delete(PostId::new("deleted").expect("valid"));
+            fixture.stack.live.write(vec![gone, Op::Upsert(Box::new(edit))]).await.expect("acknowledged");
+        }
+        let before = text.len();
+        permits.add_permits(16);
+        while let Some(chunk) = stream.next().await {
+            text.push_str(std::str::from_utf8(&chunk.expect("read")).expect("text"));
+        }
+        text.split_off(before)
+    };
+    let whole = read(false).await;
+    for (id, _) in texts {
+        assert!(whole.contains(&format!("\"post_id\":\"{id}\"")), "{id}: {whole}");
+    }
+    permits.forget_permits(usize::MAX >> 4);
+    let after = read(true).await;
+    assert!(after.contains("\"post_id\":\"kept\"") && after.contains("event: done"), "{after}");
+    for gone in ["heart", "kidney", "\"post_id\":\"deleted\"", "\"post_id\":\"edited\""] {
+        assert!(!after.contains(gone), "{gone}: {after}");
+    }
 }

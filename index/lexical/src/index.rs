@@ -126,16 +126,7 @@ impl LexicalIndex {
             files::check(file, whole)?;
         }
         register_tokenizers(&index);
-        let options = IndexWriterOptions::builder()
-            .memory_budget_per_thread(config.writer_memory_bytes)
-            .num_worker_threads(config.writer_threads)
-            .num_merge_threads(config.merge_threads)
-            .build();
-        let writer: IndexWriter = index.writer_with_options(options).map_err(fail)?;
-        let mut merging = LogMergePolicy::default();
-        // Deleted posts count in df and N until they are merged away.
-        merging.set_del_docs_ratio_before_merge(0.3);
-        writer.set_merge_policy(Box::new(merging));
+        let writer = new_writer(&index, &config).map_err(fail)?;
         let reader: IndexReader =
             index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(fail)?;
         let mut ordinals = OrdinalsCache::new();
@@ -212,6 +203,18 @@ impl LexicalIndex {
         })
     }
 
+    /// Forgets what was added and deleted since the last commit and starts a new writer: after an I/O error the old
+    /// one takes nothing any more. When this fails too, it can be called again.
+    pub fn roll_back(&self) -> Result<(), LexicalError> {
+        guard(&self.dir, || {
+            let mut writer = self.writer.write().unwrap_or_else(PoisonError::into_inner);
+            // The lock on the directory ends with the old writer.
+            drop(writer.take());
+            *writer = Some(new_writer(&self.index, &self.config).map_err(|error| fault(&self.dir, &error))?);
+            Ok(())
+        })
+    }
+
     /// The snapshot of the last commit.
     pub fn searcher(&self) -> LexicalSearcher {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -257,6 +260,20 @@ impl LexicalIndex {
     fn closed(&self) -> LexicalError {
         LexicalError::Engine { path: self.dir.clone(), message: "the index is closed".to_owned() }
     }
+}
+
+fn new_writer(index: &Index, config: &LexicalConfig) -> tantivy::Result<IndexWriter> {
+    let options = IndexWriterOptions::builder()
+        .memory_budget_per_thread(config.writer_memory_bytes)
+        .num_worker_threads(config.writer_threads)
+        .num_merge_threads(config.merge_threads)
+        .build();
+    let writer: IndexWriter = index.writer_with_options(options)?;
+    let mut merging = LogMergePolicy::default();
+    // Deleted posts count in df and N until they are merged away.
+    merging.set_del_docs_ratio_before_merge(0.3);
+    writer.set_merge_policy(Box::new(merging));
+    Ok(writer)
 }
 
 impl Drop for LexicalIndex {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bowerbird_posts::Ordinal;
+use roaring::RoaringBitmap;
 use tantivy::fieldnorm::FieldNormReader;
 use tantivy::index::{InvertedIndexReader, SegmentId, SegmentReader};
 use tantivy::{DocId, Searcher};
@@ -23,6 +24,21 @@ impl LexicalSearcher {
     /// Posts in the snapshot, without deleted ones.
     pub fn doc_count(&self) -> u64 {
         self.snapshot.segments.iter().map(|segment| u64::from(segment.reader.num_docs())).sum()
+    }
+
+    /// Ordinals of the posts in the snapshot, without deleted ones, and those of them that are in it more than once,
+    /// which is damage.
+    pub fn ordinals(&self) -> (RoaringBitmap, RoaringBitmap) {
+        let (mut once, mut repeated) = (RoaringBitmap::new(), RoaringBitmap::new());
+        for segment in &self.snapshot.segments {
+            for doc in (0..segment.reader.max_doc()).filter(|doc| segment.is_alive(*doc)) {
+                let ordinal = segment.ordinals.of(doc);
+                if !once.insert(ordinal) {
+                    repeated.insert(ordinal);
+                }
+            }
+        }
+        (once, repeated)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bowerbird_vector::VectorConfig;
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::LiveError;
@@ -21,6 +22,9 @@ pub struct LiveConfig {
     /// index is committed at once, a stream of them in groups.
     #[serde(with = "humantime_serde")]
     pub lexical_interval: Duration,
+    /// Space that must stay free on the disk: a write that would leave less is refused, reads go on. Room for what
+    /// was acknowledged to reach the indexes.
+    pub reserve: ByteSize,
     /// Texts given to the vector source at a time.
     pub embed_batch: usize,
     /// First pause after the vector source failed; doubled up to `retry_max`.
@@ -43,6 +47,7 @@ impl Default for LiveConfig {
             queue_bytes: 64 << 20,
             group_ops: 2048,
             lexical_interval: Duration::from_millis(100),
+            reserve: ByteSize::mib(64),
             embed_batch: 32,
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),

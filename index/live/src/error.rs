@@ -90,6 +90,46 @@ pub enum LiveError {
     /// The vector index failed.
     #[error(transparent)]
     Vector(#[from] VectorError),
+    /// Too little space is left.
+    #[error(
+        "{} has {free_bytes} bytes free, {need_bytes} are needed: free space, or use another disk", path.display()
+    )]
+    NoRoom {
+        /// Where it is needed.
+        path: PathBuf,
+        /// How much is needed, a margin included.
+        need_bytes: u64,
+        /// How much is free.
+        free_bytes: u64,
+    },
+    /// The name of a snapshot is not accepted.
+    #[error(
+        "snapshot name {found:?} is not 1 to 64 of letters, digits, `.`, `_` and `-`, beginning with a letter or digit"
+    )]
+    SnapshotName {
+        /// The name, shortened.
+        found: String,
+    },
+    /// There is a snapshot of this name.
+    #[error("{} is there already: give another name, or delete it", path.display())]
+    SnapshotExists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A file of a snapshot is missing or not as it was written.
+    #[error("{} is damaged ({message}): use another snapshot", path.display())]
+    SnapshotDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A directory that must be empty is not.
+    #[error("{} is not empty: give a directory that is absent or empty", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

@@ -47,6 +47,10 @@ impl DataDir {
         Ok(dir)
     }
 
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub fn posts(&self) -> PathBuf {
         self.root.join("posts")
     }
@@ -85,6 +89,23 @@ fn check_format(root: &Path) -> Result<(), LiveError> {
         }
         Err(source) => Err(LiveError::Io { action: "open", path, source }),
     }
+}
+
+/// Removes a `FORMAT` that says nothing of a version, to be written again; one of another version stays.
+pub(crate) fn mend_format(root: &Path) -> Result<bool, LiveError> {
+    let path = root.join("FORMAT");
+    let found = match fs::read(&path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(LiveError::io("read", &path)(error)),
+    };
+    let text = String::from_utf8_lossy(&found);
+    let version = text.strip_prefix("bowerbird data ").and_then(|rest| rest.strip_suffix('\n'));
+    if version.is_some_and(|version| version.parse::<u32>().is_ok()) {
+        return Ok(false);
+    }
+    fs::remove_file(&path).map_err(LiveError::io("remove", &path))?;
+    Ok(true)
 }
 
 /// Removes a directory of the generation, to be made again.

@@ -14,6 +14,9 @@ use crate::snapshot::Published;
 /// Posts of one commit, at most about.
 const COMMIT_POSTS: usize = 20_000;
 
+/// A commit that takes longer delays what is written meanwhile by more than is promised.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// What one transaction of the post store means for the index.
 pub(crate) struct LexicalWork {
     pub adds: Vec<(Ordinal, Box<Post>)>,
@@ -101,8 +104,11 @@ impl LexicalThread {
         loop {
             let started = Instant::now();
             let Err(error) = self.commit(batch, attempt > 0) else {
-                metrics::histogram!("bowerbird_lexical_commit_seconds")
-                    .record(started.elapsed().as_secs_f64());
+                let took = started.elapsed();
+                metrics::histogram!("bowerbird_lexical_commit_seconds").record(took.as_secs_f64());
+                if took > SLOW {
+                    tracing::warn!(?took, "a lexical commit was slow: look at the disk");
+                }
                 let searcher = self.index.searcher();
                 self.published.change(|parts| parts.lexical = searcher);
                 return true;
@@ -111,6 +117,10 @@ impl LexicalThread {
                 tracing::error!(%error, "the lexical index refused a commit; trying again");
             }
             self.progress.update(|state| state.lexical_error = Some(error.to_string()));
+            // After an I/O error the old writer takes nothing any more.
+            if let Err(error) = self.index.roll_back() {
+                tracing::error!(%error, "the writer of the lexical index cannot be started again; trying again");
+            }
             let pause = self.config.pause(attempt);
             attempt = attempt.saturating_add(1);
             if self.wait_or_stopping(pause) {

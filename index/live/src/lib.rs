@@ -6,6 +6,8 @@
 //! columns and counters, and a lexical searcher. Knows no model (vectors come through [`VectorSource`]), no query
 //! language and no ranking.
 
+mod backup;
+mod check;
 mod columns;
 mod config;
 mod error;
@@ -22,6 +24,11 @@ mod snapshot;
 mod vector_thread;
 mod writer;
 
+pub use backup::{
+    SnapshotContents, SnapshotDraft, SnapshotFile, SnapshotManifest, check_snapshot_name, copy_closed,
+    read_manifest, restore, verify,
+};
+pub use check::{CheckProblem, CheckReport, LexicalCheck, Part, Remedy, VectorCheck, check};
 pub use columns::Columns;
 pub use config::LiveConfig;
 pub use error::LiveError;

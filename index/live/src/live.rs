@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
-use bowerbird_posts::{Op, Outcome, PostStore};
+use bowerbird_posts::{Op, Ordinal, Outcome, PostStore};
 
 use crate::layout::DataDir;
 use crate::lexical_thread::LexicalThread;
@@ -115,7 +115,7 @@ impl Live {
             };
         });
         let live = Arc::new(recovered.live);
-        let stores = Arc::new(Stores { posts, vectors, _dir: dir });
+        let stores = Arc::new(Stores { posts, vectors, dir });
         let published = Arc::new(Published::new(Parts {
             stores: Arc::clone(&stores),
             lexical: index.searcher(),
@@ -135,6 +135,7 @@ impl Live {
             progress: Arc::clone(&progress),
             lexical: to_lexical,
             group_ops: config.group_ops,
+            reserve_bytes: config.reserve.as_u64(),
         };
         let lexical = LexicalThread {
             index,
@@ -214,6 +215,15 @@ impl Live {
             queued_bytes,
             last_error: state.lexical_error.clone().or_else(|| state.vector_error.clone()),
         })
+    }
+
+    /// Whether this version of a post is alive now: false as soon as its deletion or an edit is acknowledged.
+    pub fn is_live(&self, ordinal: Ordinal) -> bool {
+        self.snapshot().live().contains(ordinal.0)
+    }
+
+    pub(crate) fn stores(&self) -> &Stores {
+        &self.0.stores
     }
 
     /// The post store.

@@ -10,6 +10,7 @@ use bowerbird_vector::{VectorConfig, VectorIndex};
 use roaring::RoaringBitmap;
 
 use crate::LiveError;
+use crate::check::{CheckReport, Part, check_open};
 use crate::columns::ColumnsWriter;
 use crate::language::language_of;
 use crate::layout::{self, DataDir};
@@ -155,30 +156,45 @@ pub(crate) fn without_vector(
     Ok(live - points)
 }
 
-/// What [`repair`] found and did.
+/// What [`repair`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveRepair {
     /// The vector log.
     pub vectors: bowerbird_vector::RepairReport,
-    /// Whether the lexical index was damaged and removed; the next start makes it again.
-    pub lexical_removed: Option<String>,
+    /// Why the lexical index was made again, when it was.
+    pub lexical_rebuilt: Option<String>,
+    /// The file `FORMAT` was unreadable and was written again.
+    pub format_rewritten: bool,
     /// Posts that cannot be read: load them again.
     pub damaged_posts: Vec<Ordinal>,
+    /// The state afterwards.
+    pub check: CheckReport,
 }
 
-/// Repairs the caches of a data directory that no process has open. What is removed here is made again from the post
-/// store at the next start. Posts that cannot be read are listed; only their owner has them.
+/// Repairs the caches of a data directory that no process has open, and checks it again.
+///
+/// A lexical index that is damaged or disagrees with the post store is made again from it at once, a vector log keeps
+/// its intact records; vectors that are lost are made at the next start, which has the model. Posts that cannot be
+/// read are listed; only their owner has them. Fails when the post store itself cannot be opened.
 pub fn repair(root: &Path) -> Result<LiveRepair, LiveError> {
+    std::fs::metadata(root).map_err(LiveError::io("read", root))?;
+    let format_rewritten = layout::mend_format(root)?;
     let dir = DataDir::open(root)?;
-    let damaged_posts = PostStore::open(&dir.posts())?.damaged_records()?;
+    let before = check_open(&dir);
     let vectors = VectorIndex::repair(&dir.vector())?;
-    let lexical_removed = match LexicalIndex::open(&dir.lexical()) {
-        Ok(_) => None,
-        Err(error @ (LexicalError::Damaged { .. } | LexicalError::WrongFormat { .. })) => {
-            layout::remove(&dir.lexical())?;
-            Some(error.to_string())
-        }
-        Err(error) => return Err(error.into()),
-    };
-    Ok(LiveRepair { vectors, lexical_removed, damaged_posts })
+    let posts = PostStore::open(&dir.posts())?;
+    let damaged_posts = posts.damaged_records()?;
+    if let Some((space, dim)) = VectorIndex::stored_space(&dir.vector())? {
+        drop(open_vectors(&dir, &posts, &space, dim, VectorConfig::default())?);
+    }
+    let wrong = before.problems.iter().filter(|problem| problem.part == Part::Lexical);
+    let wrong: Vec<&str> = wrong.map(|problem| problem.message.as_str()).collect();
+    let lexical_rebuilt = (!wrong.is_empty()).then(|| wrong.join("; "));
+    if lexical_rebuilt.is_some() {
+        layout::remove(&dir.lexical())?;
+    }
+    drop(replay(&posts, &open_lexical(&dir, &posts)?)?);
+    drop(posts);
+    let check = check_open(&dir);
+    Ok(LiveRepair { vectors, lexical_rebuilt, format_rewritten, damaged_posts, check })
 }

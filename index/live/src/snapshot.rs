@@ -17,7 +17,7 @@ pub(crate) struct Stores {
     pub posts: PostStore,
     pub vectors: VectorIndex,
     /// Last, so that the lock outlives the stores.
-    pub _dir: DataDir,
+    pub dir: DataDir,
 }
 
 #[derive(Clone)]

@@ -1,5 +1,8 @@
-//! The thread that gives every live post its vector: lowest ordinals first, a batch at a time, never giving one up
-//! that the source may yet embed.
+//! The thread that gives every live post its vector, a batch at a time, never giving one up that the source may yet
+//! embed.
+//!
+//! Three quarters of a batch are the newest posts, the rest the oldest: while a bulk load or a burst is worked off, a
+//! post of now does not wait behind it, and no post waits for ever.
 //!
 //! A failure of the source is tried again after a growing pause. When a batch fails, its texts are tried one by one,
 //! so that one text that fails does not hold up the others. A text the source refuses for good
@@ -86,7 +89,7 @@ impl VectorThread {
                     let postponed = std::mem::take(&mut state.postponed);
                     state.pending |= postponed;
                 }
-                let batch: Vec<u32> = state.pending.iter().take(batch_size).collect();
+                let batch = newest_and_oldest(&state.pending, batch_size);
                 // Nothing was postponed any more: sleep until something new comes.
                 (due || !batch.is_empty()).then_some(Some(batch))
             });
@@ -264,6 +267,18 @@ impl VectorThread {
     }
 }
 
+/// At most `size` of `pending`: a quarter of them the smallest, the rest the largest; ascending.
+fn newest_and_oldest(pending: &RoaringBitmap, size: usize) -> Vec<u32> {
+    if pending.len() <= size as u64 {
+        return pending.iter().collect();
+    }
+    let oldest = size / 4;
+    let mut batch: Vec<u32> = pending.iter().take(oldest).collect();
+    batch.extend(pending.iter().rev().take(size - oldest));
+    batch[oldest..].reverse();
+    batch
+}
+
 impl Round {
     fn note(&mut self, ordinal: u32, failure: Failure) {
         let message = match failure {
@@ -296,4 +311,23 @@ fn chain(error: &(dyn Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_takes_the_newest_and_some_of_the_oldest() {
+        let pending: RoaringBitmap = (0..100).collect();
+        assert_eq!(newest_and_oldest(&pending, 8), [0, 1, 94, 95, 96, 97, 98, 99]);
+        assert_eq!(newest_and_oldest(&pending, 1), [99]);
+        assert_eq!(newest_and_oldest(&pending, 100).len(), 100);
+        assert_eq!(newest_and_oldest(&RoaringBitmap::from([7]), 8), [7]);
+        let mut left = pending;
+        while !left.is_empty() {
+            let batch = newest_and_oldest(&left, 7);
+            assert!(batch.iter().all(|ordinal| left.remove(*ordinal)), "each once: {batch:?}");
+        }
+    }
 }

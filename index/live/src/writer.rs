@@ -1,13 +1,16 @@
 //! The thread that makes changes durable: several callers' changes in one transaction of the post store, then the
 //! columns, then the snapshot, then the answers, and last the work for the indexes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bowerbird_posts::{Applied, Op, Ordinal, Outcome, Post};
+use bowerbird_posts::{Applied, Op, Ordinal, Outcome, Post, StoreError};
 use crossbeam_channel::Sender;
 use roaring::RoaringBitmap;
 
 use crate::LiveError;
+use crate::backup::free_bytes;
 use crate::columns::ColumnsWriter;
 use crate::language::language_of;
 use crate::lexical_thread::LexicalWork;
@@ -26,7 +29,14 @@ pub(crate) struct Writer {
     pub progress: Arc<Progress>,
     pub lexical: Sender<LexicalWork>,
     pub group_ops: usize,
+    /// Space that a write must leave free.
+    pub reserve_bytes: u64,
 }
+
+/// A commit that takes longer is told: its callers wait for it.
+const SLOW: Duration = Duration::from_secs(1);
+/// What a change may write beside its own bytes: a page in each table of the post store.
+const OP_PAGES_BYTES: u64 = 3 * 4096;
 
 impl Writer {
     /// Runs until the queue is closed and empty.
@@ -38,6 +48,13 @@ impl Writer {
 
     fn commit(&mut self, group: Vec<Request>) {
         let started = std::time::Instant::now();
+        if let Err(error) = self.require_room(&group) {
+            tracing::error!(%error, "refused writes");
+            for request in group {
+                request.reply.send(Err(error.again()));
+            }
+            return;
+        }
         let mut ops = Vec::with_capacity(group.iter().map(|request| request.ops.len()).sum());
         let mut callers = Vec::with_capacity(group.len());
         for request in group {
@@ -46,7 +63,15 @@ impl Writer {
         }
         match self.stores.posts.apply(&ops) {
             Ok(applied) => {
-                metrics::histogram!("bowerbird_write_commit_seconds").record(started.elapsed().as_secs_f64());
+                let took = started.elapsed();
+                metrics::histogram!("bowerbird_write_commit_seconds").record(took.as_secs_f64());
+                if took > SLOW {
+                    tracing::warn!(
+                        ?took,
+                        ops = ops.len(),
+                        "a commit of the post store was slow: look at the disk"
+                    );
+                }
                 metrics::counter!("bowerbird_write_ops_total").increment(ops.len() as u64);
                 let outcomes = applied.outcomes.clone();
                 let work = self.take_in(ops, applied);
@@ -60,7 +85,9 @@ impl Writer {
                     );
                 }
             }
-            Err(error) if callers.len() == 1 => {
+            // One caller's changes cannot be at fault when the disk is.
+            Err(error) if callers.len() == 1 || matches!(error, StoreError::Io { .. }) => {
+                tracing::error!(%error, "a write failed");
                 let error = Arc::new(error);
                 for (_, reply) in callers {
                     reply.send(Err(LiveError::Store(Arc::clone(&error))));
@@ -75,6 +102,21 @@ impl Writer {
                     self.commit(vec![Request::new(own, reply)]);
                 }
             }
+        }
+    }
+
+    /// Refuses a group when the disk would be all but full after it: the store and the indexes should not meet a full
+    /// disk in the middle of a commit.
+    fn require_room(&self, group: &[Request]) -> Result<(), NoRoom> {
+        let bytes: u64 = group.iter().map(|request| request.bytes as u64).sum();
+        let ops: u64 = group.iter().map(|request| request.ops.len() as u64).sum();
+        let need_bytes = self.reserve_bytes + 2 * bytes + OP_PAGES_BYTES * ops;
+        let path = self.stores.dir.root();
+        match free_bytes(path) {
+            Some(free_bytes) if free_bytes < need_bytes => {
+                Err(NoRoom { path: path.to_path_buf(), need_bytes, free_bytes })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -96,6 +138,7 @@ impl Writer {
             }
             if let Outcome::Deleted { ordinal } | Outcome::Replaced { old: ordinal, .. } = *outcome {
                 live.remove(ordinal.0);
+                self.columns.remove(ordinal, live);
                 deletes.push(ordinal);
             }
         }
@@ -119,6 +162,22 @@ impl Writer {
                 .set((state.pending.len() + state.postponed.len()) as f64);
         });
         LexicalWork { adds, deletes, next_ordinal: self.next_ordinal, sequence: applied.sequence }
+    }
+}
+
+/// The disk is all but full; told to each caller of a group.
+#[derive(Debug, thiserror::Error)]
+#[error("{} has {free_bytes} bytes free, writes need {need_bytes}", path.display())]
+struct NoRoom {
+    path: PathBuf,
+    need_bytes: u64,
+    free_bytes: u64,
+}
+
+impl NoRoom {
+    fn again(&self) -> LiveError {
+        let Self { path, need_bytes, free_bytes } = self;
+        LiveError::NoRoom { path: path.clone(), need_bytes: *need_bytes, free_bytes: *free_bytes }
     }
 }
 

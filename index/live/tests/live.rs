@@ -193,7 +193,10 @@ fn repair_makes_damaged_indexes_usable_again() {
     assert!(Live::open(dir.path(), config(), Arc::new(Stub::default())).is_err());
     let repair = bowerbird_live::repair(dir.path()).expect("repaired");
     assert_eq!((repair.vectors.kept, repair.vectors.dropped), (3, 1));
-    assert!(repair.lexical_removed.is_some() && repair.damaged_posts.is_empty());
+    let why = repair.lexical_rebuilt.as_deref().expect("made again");
+    assert!(why.contains("meta.json") && repair.damaged_posts.is_empty(), "{why}");
+    assert!(repair.check.agrees(), "{:?}", repair.check);
+    assert_eq!((repair.check.posts, repair.check.vectors.map(|vectors| vectors.pending)), (4, Some(1)));
     let live = open(dir.path());
     live.flush().expect("flushed");
     assert_eq!(live.snapshot().lexical().doc_count(), 4);
@@ -231,6 +234,10 @@ fn a_vector_source_that_stays_away_is_named_and_words_still_find() {
     match live.flush() {
         Err(LiveError::Stalled { vectors_pending: 1, message, .. }) => assert_eq!(message, "model is away"),
         other => panic!("{other:?}"),
+    }
+    // The words do not wait for the vectors; on a busy machine they may take longer than the stall.
+    while live.status().lexical_sequence < 1 {
+        std::thread::yield_now();
     }
     assert_eq!(lexical(&live.snapshot(), "sleep"), ["a"]);
     assert_eq!(live.status().last_error.as_deref(), Some("model is away"));

@@ -56,6 +56,12 @@ pub enum StoreError {
         /// What is wrong.
         message: String,
     },
+    /// An I/O error made the store close the file and open it again; what was under way was not done.
+    #[error("{path} was opened again after an I/O error: try again")]
+    Reopened {
+        /// The file.
+        path: PathBuf,
+    },
     /// One record is damaged; the others can be read.
     #[error("{path}: the record of ordinal {ordinal} is damaged ({message}): load that post again")]
     DamagedRecord {

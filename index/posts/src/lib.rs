@@ -16,4 +16,4 @@ pub use lines::{BoundedLines, LineProblem, bounded_lines};
 pub use ops::{Applied, Op, Outcome, StoredPost};
 pub use post::{AttributeValue, Counts, CountsPatch, InvalidPost, Ordinal, Post, PostId};
 pub use reader::{LineError, MAX_LINE_BYTES, PostReader, ReadError, parse_post_line, read_jsonl};
-pub use store::{PostStore, StoreOptions};
+pub use store::{PostStore, StoreCheck, StoreCopy, StoreOptions};

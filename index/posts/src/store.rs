@@ -7,16 +7,24 @@
 //!
 //! Commits are immediate and in two phases: with one phase, redb answers a damaged newest commit by going back
 //! to the one before, which would lose acknowledged posts without a word. A panic inside redb, which a damaged
-//! file can cause, is caught and reported as damage.
+//! file can cause, is caught and reported as damage. After an I/O error (a full disk, say) redb answers nothing
+//! until the file is opened again, so it is opened again at once and reads go on.
 
+mod check;
+mod copy;
 mod open;
 mod write;
+
+pub use check::StoreCheck;
+pub use copy::StoreCopy;
 
 use std::any::Any;
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata, TableDefinition,
@@ -57,8 +65,11 @@ impl Default for StoreOptions {
 #[derive(Debug)]
 pub struct PostStore {
     path: PathBuf,
-    /// Present until drop.
-    database: Option<Database>,
+    options: StoreOptions,
+    /// Absent while dropping, and when it could not be opened again after an I/O error.
+    database: RwLock<Option<Database>>,
+    /// An I/O error was met: the database answers nothing until it is opened again.
+    failed: AtomicBool,
 }
 
 impl PostStore {
@@ -84,7 +95,18 @@ impl PostStore {
         if ops.is_empty() {
             return Ok(Applied { outcomes: Vec::new(), sequence: self.sequence()? });
         }
-        self.guarded(|database| write::apply(self, database, ops))
+        let mut unconfirmed = None;
+        for again in [true, false] {
+            let result = self.guarded(|database| write::apply(self, database, ops, &mut unconfirmed));
+            let Err(error) = result else { return result };
+            // A commit that reported an error may have reached the file all the same: then it is applied.
+            match unconfirmed.take() {
+                Some(applied) if self.sequence()? == applied.sequence => return Ok(applied),
+                _ if again && matches!(error, StoreError::Reopened { .. }) => {}
+                _ => return Err(error),
+            }
+        }
+        Err(StoreError::Reopened { path: self.path.clone() })
     }
 
     /// The post with this id.
@@ -197,20 +219,56 @@ impl PostStore {
         Ok(())
     }
 
-    fn read<T>(&self, read: impl FnOnce(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        self.guarded(|database| read(&View::new(self, database)?))
+    fn read<T>(&self, read: impl Fn(&View) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match self.guarded(|database| read(&View::new(self, database)?)) {
+            Err(StoreError::Reopened { .. }) => self.guarded(|database| read(&View::new(self, database)?)),
+            result => result,
+        }
     }
 
-    /// Runs `work`, turning a panic of the database into [`StoreError::Damaged`].
+    /// Runs `work`, turning a panic of the database into [`StoreError::Damaged`]; after an I/O error the database
+    /// is opened again.
     fn guarded<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let Some(database) = &self.database else {
-            return Err(self.database_error("the store is closed"));
+        self.reopen_if_failed()?;
+        let result = {
+            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(database) = &*database else {
+                return Err(self.database_error("the store is closed"));
+            };
+            guard(&self.path, || work(database))
         };
-        guard(&self.path, || work(database))
+        if result.is_err()
+            && let Err(error) = self.reopen_if_failed()
+        {
+            tracing::error!(%error, "the post store could not be opened again; the next use tries");
+        }
+        result
+    }
+
+    /// Closes and opens the database when it met an I/O error. Reads of before fail with
+    /// [`StoreError::Reopened`].
+    fn reopen_if_failed(&self) -> Result<(), StoreError> {
+        if !self.failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if !self.failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let old = place.take();
+        drop(catch_unwind(AssertUnwindSafe(|| drop(old))));
+        *place = Some(open::existing(&self.path, self.options)?);
+        self.failed.store(false, Ordering::Release);
+        tracing::warn!(path = %self.path.display(), "opened the post store again after an I/O error");
+        Ok(())
     }
 
     fn fault(&self, error: impl Into<redb::Error>) -> StoreError {
-        fault(&self.path, error.into())
+        let error = error.into();
+        if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
+            self.failed.store(true, Ordering::Release);
+        }
+        fault(&self.path, error)
     }
 
     fn database_error(&self, message: &str) -> StoreError {
@@ -221,7 +279,7 @@ impl PostStore {
 impl Drop for PostStore {
     fn drop(&mut self) {
         // Closing writes; after damage it may panic like any other access.
-        let database = self.database.take();
+        let database = self.database.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
             tracing::error!(path = %self.path.display(), "closing the damaged post store failed");
         }
@@ -305,6 +363,9 @@ fn fault(path: &Path, error: redb::Error) -> StoreError {
         redb::Error::Corrupted(message) => damaged(path, message),
         redb::Error::Io(source) if cut_short(&source) => damaged(path, source.to_string()),
         redb::Error::Io(source) => StoreError::Io { path: path.to_owned(), source },
+        redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
+            StoreError::Reopened { path: path.to_owned() }
+        }
         redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
             StoreError::Locked { path: path.to_owned() }
         }

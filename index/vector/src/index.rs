@@ -157,6 +157,15 @@ impl VectorIndex {
         repair(dir)
     }
 
+    /// Space fingerprint and dimensions of the log in `dir`, without opening it; none when there is no log.
+    pub fn stored_space(dir: &Path) -> Result<Option<(String, usize)>, VectorError> {
+        if !Log::exists(dir)? {
+            return Ok(None);
+        }
+        let log = Log::open(dir)?;
+        Ok(Some((log.header.space, log.header.dim)))
+    }
+
     /// What opening found.
     pub fn opened(&self) -> &OpenReport {
         &self.opened

@@ -19,6 +19,7 @@ mod award;
 mod budget;
 mod click_model;
 mod config;
+mod database;
 mod decide;
 mod engine;
 mod error;
@@ -38,6 +39,7 @@ mod time;
 mod token;
 
 pub use config::{AdsConfig, ClickPrior, ConfigProblems, Gate, TimeToLive};
+pub use database::{check_database, copy_database};
 pub use decide::AdRequest;
 pub use engine::AdEngine;
 pub use error::AdsError;

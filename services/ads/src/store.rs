@@ -98,7 +98,7 @@ fn migrations() -> Migrator {
 
 /// Makes folder and file when absent. The file holds the signing key, so others may not read it; SQLite gives its
 /// side files the same permissions.
-fn create_private(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_private(path: &Path) -> std::io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)?;
     }

@@ -18,8 +18,8 @@ use crate::prompt::messages;
 use crate::render::{Placer, render};
 use crate::text::{containment, content_stems, normal, tokens};
 use crate::types::{
-    Answer, AnswerError, AnswerEvent, AnswerRequest, FinishReason, Nearest, Origin, Sentence, Summary, Usage,
-    Verdict,
+    Answer, AnswerError, AnswerEvent, AnswerRequest, FinishReason, Nearest, Origin, Sentence, StillThere,
+    Summary, Usage, Verdict,
 };
 
 /// Longest question, in bytes.
@@ -65,6 +65,7 @@ impl Answerer {
 
     /// The whole answer at once.
     pub async fn answer(&self, request: AnswerRequest) -> Answer {
+        let still_there = request.still_there.clone();
         let mut events = self.stream(request);
         let (mut sources, mut sentences) = (Vec::new(), Vec::new());
         let ended = loop {
@@ -80,6 +81,16 @@ impl Answerer {
             Ok(summary) => (summary, None),
             Err(error) => (summary(FinishReason::Error, Some(error.to_string())), Some(error)),
         };
+        // Posts may have gone since their sentence was checked; what cites them goes, and the rest moves up.
+        sources.retain(|source| (still_there.0)(source.n));
+        let written = sentences.len();
+        sentences.retain(|sentence| still_there.holds(&sentence.citations));
+        if sentences.len() < written {
+            let mut placer = Placer::default();
+            for sentence in &mut sentences {
+                (sentence.start, sentence.end) = placer.place(&sentence.text, &sentence.citations);
+            }
+        }
         Answer { text: render(&sentences), sentences, sources, summary, error }
     }
 }
@@ -114,6 +125,7 @@ struct Progress<'a> {
     sent: usize,
     usage: Usage,
     degraded: BTreeSet<&'static str>,
+    still_there: StillThere,
 }
 
 impl Progress<'_> {
@@ -121,8 +133,13 @@ impl Progress<'_> {
         self.sent > 0 && containment(stems, &self.said) >= ALREADY_SAID
     }
 
-    async fn send(&mut self, text: String, support: &Support, origin: Origin, evidence: &Evidence) {
+    /// Sends a sentence; false when the post it cites has gone meanwhile.
+    async fn send(&mut self, text: String, support: &Support, origin: Origin, evidence: &Evidence) -> bool {
         let citations = vec![evidence.citation()];
+        if !self.still_there.holds(&citations) {
+            self.usage.dropped += 1;
+            return false;
+        }
         let (start, end) = self.placer.place(&text, &citations);
         self.said.extend(content_stems(&tokens(&text)));
         if self.sent == 0 {
@@ -135,6 +152,7 @@ impl Progress<'_> {
         let sentence = Sentence { text, start, end, citations, verdict, probability, origin };
         // A closed channel ends the whole composition (see `stream`).
         let _ = self.events.send(AnswerEvent::Sentence(sentence)).await;
+        true
     }
 
     async fn finish(mut self, finish_reason: FinishReason, reason: Option<String>, nearest: Vec<Nearest>) {
@@ -178,9 +196,11 @@ impl Inner {
             sent: 0,
             usage: Usage::default(),
             degraded: BTreeSet::new(),
+            still_there: request.still_there.clone(),
         };
 
-        let scored = self.score(&request, &mut progress).await;
+        let mut scored = self.score(&request, &mut progress).await;
+        scored.retain(|evidence| (request.still_there.0)(evidence.n));
         let nearest = nearest(&scored);
         let found = scored.len();
         let evidence = select(scored, &self.config);
@@ -244,7 +264,7 @@ impl Inner {
             if Instant::now() >= request.deadline {
                 return FinishReason::Deadline;
             }
-            if progress.repeats(&item.stems) {
+            if progress.repeats(&item.stems) || !(request.still_there.0)(item.n) {
                 continue;
             }
             let mut drafted = false;
@@ -253,9 +273,8 @@ impl Inner {
                     Ok(Restated::Supported(text, support)) => {
                         if progress.repeats(&content_stems(&tokens(&text)).into_iter().collect()) {
                             progress.usage.dropped += 1;
-                        } else {
+                        } else if progress.send(text, &support, Origin::Generated, item).await {
                             progress.usage.generated += 1;
-                            progress.send(text, &support, Origin::Generated, item).await;
                         }
                         continue;
                     }
@@ -271,8 +290,9 @@ impl Inner {
             let support = check(&item.quote, &[&item.sentence], None, &Limits::from(&self.config));
             count(Origin::Extracted, &support);
             if support.verdict == Verdict::Supported {
-                progress.usage.replaced += usize::from(drafted);
-                progress.send(item.quote.clone(), &support, Origin::Extracted, item).await;
+                if progress.send(item.quote.clone(), &support, Origin::Extracted, item).await {
+                    progress.usage.replaced += usize::from(drafted);
+                }
             } else {
                 progress.usage.dropped += 1;
             }

@@ -45,6 +45,7 @@ fn request(posts: &[&str]) -> AnswerRequest {
         deadline: Instant::now() + Duration::from_mins(1),
         max_sentences: 0,
         seed: 7,
+        still_there: StillThere::always(),
     }
 }
 
@@ -361,4 +362,60 @@ async fn json_has_the_shape_clients_read() {
     assert_eq!(json["usage"]["generated"], 1);
     assert_eq!(json["sentences"].as_array().map(Vec::len), Some(1));
     assert!(json.get("error").is_none() && json.get("reason").is_none());
+}
+
+#[tokio::test]
+async fn a_post_that_goes_while_it_is_restated_is_not_cited() {
+    use std::sync::atomic::AtomicBool;
+    let gone = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&gone);
+    let copying = Scripted::new(move |quote: &str| {
+        if quote.contains("skin cancer") {
+            told.store(true, Ordering::Release);
+        }
+        Ok(format!("{quote}."))
+    });
+    let answerer = answerer(copying);
+    let whole = answerer.answer(request(&POSTS)).await;
+    assert!(whole.sentences.iter().any(|s| s.citations[0].n == 1), "{whole:?}");
+    assert!(gone.swap(false, Ordering::AcqRel));
+
+    let asked = AnswerRequest {
+        still_there: StillThere(Arc::new(move |n| n != 1 || !gone.load(Ordering::Acquire))),
+        ..request(&POSTS)
+    };
+    let answer = answerer.answer(asked).await;
+    assert_sound(&answer);
+    assert!(!answer.sentences.is_empty(), "the others are still said");
+    assert!(answer.sentences.iter().all(|s| s.citations[0].n != 1), "{answer:?}");
+    assert!(answer.sources.iter().all(|source| source.n != 1), "its text is not handed out either");
+    assert!(!answer.text.contains("skin cancer") && !answer.text.contains("[1]"));
+}
+
+#[tokio::test]
+async fn a_sentence_whose_post_goes_later_is_taken_back_from_a_whole_answer() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    // The post stands while its sentence is sent and is gone when the answer is put together.
+    let count = Arc::clone(&asked);
+    let counting = AnswerRequest {
+        still_there: StillThere(Arc::new(move |_| count.fetch_add(1, Ordering::AcqRel) < usize::MAX)),
+        ..request(&POSTS)
+    };
+    let answerer = answerer(Scripted::new(|quote: &str| Ok(format!("{quote}."))));
+    let whole = answerer.answer(counting).await;
+    let questions = asked.load(Ordering::Acquire);
+    let ending = whole.sources.len() + whole.sentences.len();
+    let limit = questions - ending;
+    let count = Arc::new(AtomicUsize::new(0));
+    let first = whole.sentences[0].citations[0].n;
+    let late = AnswerRequest {
+        still_there: StillThere(Arc::new(move |n| {
+            count.fetch_add(1, Ordering::AcqRel) < limit || n != first
+        })),
+        ..request(&POSTS)
+    };
+    let answer = answerer.answer(late).await;
+    assert_sound(&answer);
+    assert_eq!(answer.sentences.len(), whole.sentences.len() - 1);
+    assert!(!answer.text.contains(&whole.sentences[0].text));
 }

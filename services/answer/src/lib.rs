@@ -35,5 +35,5 @@ pub use prompt::PROMPT_VERSION;
 pub use render::{marks, render};
 pub use types::{
     Answer, AnswerError, AnswerEvent, AnswerRequest, Citation, FinishReason, Nearest, Origin, Sentence,
-    Source, Summary, Usage, Verdict,
+    Source, StillThere, Summary, Usage, Verdict,
 };

@@ -1,5 +1,7 @@
 //! The values that go in and out. Those that clients see derive `Serialize` in the shape clients read.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -22,6 +24,29 @@ pub struct Source {
     pub score: f32,
 }
 
+/// Says of the number of a source whether its post still stands as it was given: false as soon as its deletion or an
+/// edit is acknowledged. Asked often, so it must be cheap.
+#[derive(Clone)]
+pub struct StillThere(pub Arc<dyn Fn(usize) -> bool + Send + Sync>);
+
+impl StillThere {
+    /// For posts that cannot change.
+    pub fn always() -> Self {
+        Self(Arc::new(|_| true))
+    }
+
+    /// Whether every post that a sentence cites still stands.
+    pub fn holds(&self, citations: &[Citation]) -> bool {
+        citations.iter().all(|citation| (self.0)(citation.n))
+    }
+}
+
+impl fmt::Debug for StillThere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StillThere")
+    }
+}
+
 /// A question and the posts it may be answered from.
 #[derive(Clone, Debug)]
 pub struct AnswerRequest {
@@ -35,6 +60,8 @@ pub struct AnswerRequest {
     pub max_sentences: usize,
     /// Seed handed to the generator.
     pub seed: u64,
+    /// Whether a source still stands: a sentence that cites one which does not is not sent.
+    pub still_there: StillThere,
 }
 
 /// Outcome of the support check.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bowerbird_answer::{
-    Answer, AnswerConfig, AnswerRequest, Answerer, FinishReason, Origin, Source, Verdict,
+    Answer, AnswerConfig, AnswerRequest, Answerer, FinishReason, Origin, Source, StillThere, Verdict,
 };
 use bowerbird_llm::{EmbeddedConfig, EmbeddedGenerator};
 use bowerbird_models_api::stub::StubEmbedder;
@@ -96,7 +96,14 @@ fn source(n: usize, id: &str, text: &str) -> Source {
 
 fn request(question: &str, sources: Vec<Source>) -> AnswerRequest {
     let deadline = Instant::now() + Duration::from_mins(2);
-    AnswerRequest { question: question.into(), sources, deadline, max_sentences: 3, seed: 1 }
+    AnswerRequest {
+        question: question.into(),
+        sources,
+        deadline,
+        max_sentences: 3,
+        seed: 1,
+        still_there: StillThere::always(),
+    }
 }
 
 fn assert_sound(answer: &Answer) {

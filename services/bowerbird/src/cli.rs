@@ -50,8 +50,41 @@ pub enum Command {
     Ads(AdsArgs),
     /// Fetch, list and verify model files.
     Models(ModelsArgs),
-    /// Look over a data directory that no server has open, and mend what can be mended.
+    /// Look over a data directory that no server has open, and mend what can be mended. Exit code 0: posts and indexes
+    /// agree; 1: something is wrong; 2: it could not be examined.
     Doctor(DoctorArgs),
+    /// Take a snapshot of a data directory that no server has open.
+    Snapshot(SnapshotArgs),
+    /// Make a data directory of a snapshot.
+    Restore(RestoreArgs),
+}
+
+/// `bowerbird snapshot`
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    /// Where posts, indexes and ads are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// The snapshot to make; must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// Print the manifest as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `bowerbird restore`
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The snapshot.
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// The data directory to make; must be absent or empty.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Print the manifest as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `bowerbird doctor`
@@ -60,9 +93,12 @@ pub struct DoctorArgs {
     /// Where posts, indexes and ads are kept.
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
-    /// Remove damaged index files; the next start makes them again from the post store.
+    /// Make damaged indexes again from the post store, then look again.
     #[arg(long)]
     pub repair: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `bowerbird demo`

@@ -36,6 +36,25 @@ pub struct Config {
     pub answer: AnswerSettings,
     /// Ads.
     pub ads: AdsSettings,
+    /// Snapshots of the data directory.
+    pub snapshots: SnapshotSettings,
+}
+
+/// `[snapshots]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotSettings {
+    /// Where those asked for over HTTP are kept; `snapshots` in the data directory when absent. On another disk they
+    /// survive the loss of the first, on the same one they share files with the indexes.
+    pub dir: Option<PathBuf>,
+    /// Most that are kept.
+    pub most: usize,
+}
+
+impl Default for SnapshotSettings {
+    fn default() -> Self {
+        Self { dir: None, most: 16 }
+    }
 }
 
 /// `[server]`
@@ -303,7 +322,8 @@ impl Config {
             figment = figment.merge(Toml::file_exact(file));
         }
         // Single variables that tests and tools set are not configuration keys.
-        let sections = ["server", "models", "generator", "index", "search", "suggest", "answer", "ads"];
+        let sections =
+            ["server", "models", "generator", "index", "search", "suggest", "answer", "ads", "snapshots"];
         figment = figment.merge(
             Env::prefixed("BOWERBIRD_")
                 .filter(move |key| {
@@ -364,6 +384,10 @@ impl Config {
         check(
             self.models.workers <= 64,
             format!("models.workers is {}, expected at most 64", self.models.workers),
+        );
+        check(
+            (1..=1000).contains(&self.snapshots.most),
+            format!("snapshots.most is {}, expected 1 to 1000", self.snapshots.most),
         );
         check(self.models.queue > 0, "models.queue is 0, expected 1 or more".into());
         check(self.server.max_in_flight > 0, "server.max_in_flight is 0, expected 1 or more".into());

@@ -2,11 +2,14 @@
 //!
 //! The organic part is complete before an ad is looked for, so no ad can touch a score, an order or a word.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use bowerbird_ads::AdRequest;
-use bowerbird_answer::{AnswerRequest, Source};
+use bowerbird_answer::{AnswerRequest, Source, StillThere};
+use bowerbird_live::LiveError;
+use bowerbird_posts::{Ordinal, PostId, StoreError};
 use bowerbird_search::{Hit, ResultPage, SearchRequest};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -66,8 +69,32 @@ pub async fn question(stack: &Stack, body: &AnswerBody) -> Result<(ResultPage, A
         deadline,
         max_sentences: body.max_sentences.unwrap_or(settings.compose.max_sentences),
         seed: 0,
+        still_there: standing(stack, &found.hits).await?,
     };
     Ok((found, request))
+}
+
+/// Whether the post of the `n`th hit stands as it was found: false once it is deleted or edited.
+async fn standing(stack: &Stack, hits: &[Hit]) -> Result<StillThere, Problem> {
+    let wanted: Vec<(PostId, String)> =
+        hits.iter().map(|hit| (hit.post.id.clone(), hit.post.text.clone())).collect();
+    let live = stack.live.clone();
+    let found = tokio::task::spawn_blocking(move || {
+        let version = |(id, text): &(PostId, String)| {
+            // An edit since the search makes it another version: then the hit stands for nothing any more.
+            Ok(live.store().get(id)?.filter(|stored| stored.post.text == *text).map(|stored| stored.ordinal))
+        };
+        wanted.iter().map(version).collect::<Result<Vec<Option<Ordinal>>, StoreError>>()
+    });
+    let versions = found
+        .await
+        .map_err(|error| Problem::internal(&error))?
+        .map_err(|error| Problem::from(LiveError::from(error)))?;
+    let live = stack.live.clone();
+    Ok(StillThere(Arc::new(move |n| {
+        let version = n.checked_sub(1).and_then(|at| versions.get(at).copied().flatten());
+        version.is_some_and(|ordinal| live.is_live(ordinal))
+    })))
 }
 
 /// The answerer, or the problem that there is none.

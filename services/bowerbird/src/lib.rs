@@ -11,5 +11,6 @@ pub mod eval;
 pub mod flow;
 pub mod http;
 pub mod progress;
+pub mod snapshots;
 pub mod stack;
 pub mod wire;

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::config::{Config, GeneratorKind, Provider, cores};
+use crate::snapshots::{ADS_FILE, Snapshots};
 
 /// Which models answer, and where they run.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -61,6 +62,8 @@ pub struct Stack {
     pub ads: Option<AdEngine>,
     /// Which models answer.
     pub models: Arc<ModelReport>,
+    /// Snapshots of the data directory.
+    pub snapshots: Snapshots,
     /// Whether the posts are the demo's.
     pub demo: bool,
 }
@@ -256,6 +259,11 @@ impl<'a> Located<'a> {
 /// The embedder as the index sees it.
 struct Passages(Encoders);
 
+/// Vectors of passages from `encoders`, for the index.
+pub fn passages(encoders: Encoders) -> impl VectorSource {
+    Passages(encoders)
+}
+
 impl VectorSource for Passages {
     fn space(&self) -> String {
         self.0.space().fingerprint()
@@ -305,7 +313,7 @@ impl Stack {
         let answerer = generator
             .map(|generator| Answerer::new(generator, encoders.clone(), config.answer.compose.clone()));
         let ads = if parts.ads && config.ads.enabled {
-            let path = data_dir.join("ads.sqlite");
+            let path = data_dir.join(ADS_FILE);
             Some(AdEngine::open(&path, config.ads.engine.clone(), encoders.clone()).await?)
         } else {
             None
@@ -319,6 +327,7 @@ impl Stack {
             answerer,
             ads,
             models: Arc::new(report),
+            snapshots: Snapshots::new(data_dir, config.snapshots.dir.as_deref(), config.snapshots.most),
             demo: false,
         })
     }

@@ -43,7 +43,9 @@ const POSTS: &str = r#"{"id":"1","text":"Nine ways to fall asleep faster","autho
 
 #[test]
 fn help_is_0_and_a_wrong_command_line_is_2() {
-    for command in ["demo", "serve", "index", "search", "ask", "eval", "ads", "models", "doctor"] {
+    for command in
+        ["demo", "serve", "index", "search", "ask", "eval", "ads", "models", "doctor", "snapshot", "restore"]
+    {
         check(&mut bowerbird(&[command, "--help"]), 0, &["Usage"]);
     }
     check(&mut bowerbird(&["serach"]), 2, &["search"]);
@@ -70,7 +72,39 @@ fn posts_are_loaded_found_and_explained() {
     );
     let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
     assert_eq!(answer["sentences"][0]["citations"][0]["post_id"], "1", "{answer}");
-    check(&mut bowerbird(&["doctor", "--data-dir", data]), 0, &["2 posts, good"]);
+    check(
+        &mut bowerbird(&["doctor", "--data-dir", data]),
+        0,
+        &["2 posts, good", "agrees with the post store"],
+    );
+    let json = check(&mut bowerbird(&["doctor", "--data-dir", data, "--json"]), 0, &[]);
+    let report: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        (&report["good"], &report["posts"], &report["lexical"]["posts"]),
+        (&true.into(), &2.into(), &2.into())
+    );
+    assert_eq!(
+        (&report["vectors"]["points"], &report["vectors"]["pending"]),
+        (&2.into(), &0.into()),
+        "{json}"
+    );
+
+    let (snapshot, back) = (dir.path().join("snapshot"), dir.path().join("back"));
+    let (snapshot, back) = (snapshot.to_str().expect("UTF-8"), back.to_str().expect("UTF-8"));
+    check(&mut bowerbird(&["snapshot", "--data-dir", data, "--to", snapshot]), 0, &["2 posts"]);
+    check(&mut bowerbird(&["snapshot", "--data-dir", data, "--to", snapshot]), 1, &["is there already"]);
+    check(&mut bowerbird(&["restore", "--from", snapshot, "--data-dir", data]), 1, &["is not empty"]);
+    check(&mut bowerbird(&["restore", "--from", snapshot, "--data-dir", back]), 0, &["2 posts"]);
+    check(&mut bowerbird(&["search", "--data-dir", back, "cannot", "sleep"]), 0, &["fall asleep"]);
+
+    let log = dir.path().join("data/generation/vector/vectors.log");
+    let mut bytes = std::fs::read(&log).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle - 200] ^= 1;
+    std::fs::write(&log, bytes).expect("written");
+    check(&mut bowerbird(&["doctor", "--data-dir", data]), 1, &["vectors.log", "--repair"]);
+    check(&mut bowerbird(&["doctor", "--data-dir", data, "--repair"]), 0, &["2 vectors, agrees"]);
+    check(&mut bowerbird(&["doctor", "--data-dir", "/nowhere"]), 2, &["/nowhere"]);
 }
 
 #[test]

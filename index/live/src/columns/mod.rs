@@ -1,13 +1,17 @@
 //! What is known of every post by ordinal, in memory: filters, facets and ranking features read it.
 //!
 //! Columns are rebuilt from the post store at open. A [`Columns`] value never changes: the writer changes its own
-//! copy, which shares everything that was not touched, and publishes it with the next snapshot.
+//! copy, which shares everything that was not touched, and publishes it with the next snapshot. The row and the
+//! author of a dead post go at once; its ordinal stays in the postings of its names, where the live set hides it,
+//! until a sweep comes by: one shard of each kind for every few deaths, so that what is kept of the dead is bounded
+//! by a share of the names there are.
 
 mod names;
 mod postings;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bowerbird_posts::{Counts, Ordinal, Post, PostId};
@@ -100,12 +104,27 @@ impl Columns {
     }
 }
 
+/// Deaths between two sweeps. A shard has about 64 names, so a whole round takes a quarter as many deaths as there
+/// are names.
+const DEATHS_PER_SWEEP: u32 = 16;
+/// Shards of attributes swept at a time, field after field: four for each death, as a post may bring fields of its own.
+const ATTRIBUTE_SHARDS_PER_SWEEP: usize = 64;
+
 /// The writer's copy: the columns and what finds a name's number.
 #[derive(Debug, Default)]
 pub(crate) struct ColumnsWriter {
     columns: Columns,
     author_numbers: HashMap<Arc<str>, u32>,
+    /// Rows of each author number.
+    author_rows: Vec<u32>,
+    /// Author numbers that no row has.
+    free_authors: Vec<u32>,
+    /// Few, and never given up.
     lang_numbers: HashMap<Arc<str>, u32>,
+    /// Deaths since the last sweep.
+    deaths: u32,
+    /// The attribute field to be swept next.
+    swept_field: Option<Arc<str>>,
 }
 
 impl ColumnsWriter {
@@ -117,7 +136,17 @@ impl ColumnsWriter {
     /// Adds a post; `lang` is the stated or detected language.
     pub fn insert(&mut self, ordinal: Ordinal, post: &Post, lang: Option<&str>) {
         let columns = &mut self.columns;
-        let author = number_of(&mut self.author_numbers, &mut columns.authors, &post.author);
+        let author = match self.author_numbers.get(post.author.as_str()).copied() {
+            Some(number) => number,
+            None => new_author(
+                &mut self.author_numbers,
+                &mut self.author_rows,
+                self.free_authors.pop(),
+                &mut columns.authors,
+                &post.author,
+            ),
+        };
+        self.author_rows[author as usize] += 1;
         let lang_number =
             lang.map_or(NO_NAME, |lang| number_of(&mut self.lang_numbers, &mut columns.langs, lang));
         columns.rows.set(
@@ -158,9 +187,80 @@ impl ColumnsWriter {
         }
     }
 
+    /// Takes the row of a dead post out; `live` are the posts that stay.
+    pub fn remove(&mut self, ordinal: Ordinal, live: &RoaringBitmap) {
+        let Some(row) = self.columns.rows.remove(ordinal.0) else { return };
+        let rows = &mut self.author_rows[row.author as usize];
+        *rows -= 1;
+        if *rows == 0 {
+            if let Some(name) = self.columns.authors.get(row.author) {
+                self.author_numbers.remove(name);
+            }
+            self.columns.authors.set(row.author, Arc::from(""));
+            self.free_authors.push(row.author);
+        }
+        self.deaths += 1;
+        if self.deaths == DEATHS_PER_SWEEP {
+            self.deaths = 0;
+            self.sweep(live);
+        }
+    }
+
+    fn sweep(&mut self, live: &RoaringBitmap) {
+        let columns = &mut self.columns;
+        for postings in [
+            &mut columns.by_author,
+            &mut columns.by_lang,
+            &mut columns.by_tag,
+            &mut columns.by_mention,
+            &mut columns.by_reply_to,
+        ] {
+            postings.sweep(live);
+        }
+        if columns.by_attribute.is_empty() {
+            return;
+        }
+        let by_attribute = Arc::make_mut(&mut columns.by_attribute);
+        let mut field = self.swept_field.take().filter(|name| by_attribute.contains_key(name));
+        for _ in 0..ATTRIBUTE_SHARDS_PER_SWEEP {
+            let Some(name) = field.take().or_else(|| by_attribute.keys().next().cloned()) else { return };
+            let whole = by_attribute.get_mut(&name).is_none_or(|values| values.sweep(live));
+            field = if whole {
+                let after = (Bound::Excluded(&name), Bound::Unbounded);
+                by_attribute.range::<Arc<str>, _>(after).next().map(|(next, _)| Arc::clone(next))
+            } else {
+                Some(Arc::clone(&name))
+            };
+            if by_attribute.get(&name).is_some_and(Postings::is_empty) {
+                by_attribute.remove(&name);
+            }
+        }
+        self.swept_field = field;
+    }
+
     pub fn set_counts(&mut self, ordinal: Ordinal, counts: Counts) {
         self.columns.rows.change(ordinal.0, |row| row.counts = counts);
     }
+}
+
+/// Gives an author a number: `free`, one that nobody has any more, or the next.
+fn new_author(
+    numbers: &mut HashMap<Arc<str>, u32>,
+    rows: &mut Vec<u32>,
+    free: Option<u32>,
+    list: &mut NameList,
+    name: &str,
+) -> u32 {
+    let name: Arc<str> = Arc::from(name);
+    let number = if let Some(number) = free {
+        list.set(number, Arc::clone(&name));
+        number
+    } else {
+        rows.push(0);
+        list.push(Arc::clone(&name))
+    };
+    numbers.insert(name, number);
+    number
 }
 
 fn number_of(numbers: &mut HashMap<Arc<str>, u32>, list: &mut NameList, name: &str) -> u32 {
@@ -212,5 +312,125 @@ mod tests {
         assert_eq!(after.to_user("ann", &live).into_iter().collect::<Vec<_>>(), [700]);
         assert!(after.to_user("ann", &RoaringBitmap::from([700])).is_empty(), "the answered post is dead");
         assert!(before.to_user("ann", &live).is_empty());
+    }
+    /// Posts of which each has an author, a tag, an attribute value and a target of its own.
+    fn unlike(n: u32) -> Post {
+        let id = PostId::new(format!("p{n}")).expect("valid");
+        let text = format!("words #tag{n} @user{n}");
+        let mut post = Post::new(id, text, format!("author{n}"), jiff::Timestamp::UNIX_EPOCH);
+        post.reply_to = Some(PostId::new(format!("q{n}")).expect("valid"));
+        post.attributes.insert("place".into(), bowerbird_posts::AttributeValue::Text(format!("place{n}")));
+        post.attributes.insert(format!("field{n}"), bowerbird_posts::AttributeValue::Bool(true));
+        post.validated().expect("valid")
+    }
+
+    #[test]
+    fn what_is_kept_of_the_dead_is_bounded_and_the_living_stay() {
+        const ALIVE: u32 = 300;
+        let mut writer = ColumnsWriter::default();
+        let mut live = RoaringBitmap::new();
+        for n in 0..20_000 {
+            writer.insert(Ordinal(n), &unlike(n), Some("en"));
+            live.insert(n);
+            if n >= ALIVE {
+                live.remove(n - ALIVE);
+                writer.remove(Ordinal(n - ALIVE), &live);
+            }
+        }
+        let columns = writer.published();
+        let names = |postings: &Postings| postings.names();
+        for (what, kept) in [
+            ("authors", names(&columns.by_author)),
+            ("tags", names(&columns.by_tag)),
+            ("mentions", names(&columns.by_mention)),
+            ("targets", names(&columns.by_reply_to)),
+            ("values", columns.by_attribute.get("place").map_or(0, names)),
+        ] {
+            assert!((300..2000).contains(&kept), "{kept} {what} for 300 posts");
+        }
+        assert!(columns.authors.len() <= 301 && writer.author_numbers.len() == 300);
+        assert!(columns.by_attribute.len() < 4000, "{} fields", columns.by_attribute.len());
+        for n in 19_700..20_000 {
+            let name = format!("author{n}");
+            assert_eq!(columns.author(Ordinal(n)), name);
+            assert!(
+                columns.by_author.get(&name).contains(n)
+                    && columns.by_tag.get(&format!("tag{n}")).contains(n)
+            );
+            assert!(columns.by_attribute[format!("field{n}").as_str()].get("true").contains(n));
+        }
+        assert_eq!((columns.author(Ordinal(5)), columns.id(Ordinal(5))), ("", None));
+    }
+
+    /// As platforms have them: many authors with a few posts, some tags, mentions and replies.
+    fn synthetic(n: u32) -> Post {
+        let id = PostId::new(format!("{}", 1_000_000_000_000_000_000 + u64::from(n) * 7919)).expect("valid");
+        let mut text = String::from("some words");
+        if n.is_multiple_of(3) {
+            text = format!("{text} #tag{}", n % 5000);
+        }
+        if n.is_multiple_of(5) {
+            text = format!("{text} @user{}", n.wrapping_mul(2_654_435_761) % 200_000);
+        }
+        let author = format!("user{}", n.wrapping_mul(40_503) % 200_000);
+        let mut post = Post::new(id, text, author, jiff::Timestamp::UNIX_EPOCH);
+        if n.is_multiple_of(4) {
+            post.reply_to = Some(
+                PostId::new(format!("{}", 1_000_000_000_000_000_000 + u64::from(n / 2) * 7919))
+                    .expect("valid"),
+            );
+        }
+        let place = bowerbird_posts::AttributeValue::Text(format!("place{}", n % 20));
+        post.attributes.insert("place".into(), place);
+        post.validated().expect("valid")
+    }
+
+    #[test]
+    #[ignore = "a measurement: cargo test --release -p bowerbird-live columns_at -- --ignored --nocapture"]
+    #[expect(clippy::print_stdout, reason = "prints its table")]
+    fn columns_at_a_hundred_thousand_and_a_million() {
+        let resident = || {
+            let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+            text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+        };
+        println!("a row has {} bytes", size_of::<Row>());
+        for size in [100_000u32, 1_000_000] {
+            let before = resident();
+            let (mut writer, mut live) = (ColumnsWriter::default(), Arc::new(RoaringBitmap::new()));
+            for n in 0..size {
+                writer.insert(Ordinal(n), &synthetic(n), Some("en"));
+                Arc::make_mut(&mut live).insert(n);
+            }
+            println!("{size} posts: {} bytes a post", (resident() - before) / u64::from(size));
+            // Every change while a reader has the state before it, as each write of one change is published.
+            let mut cost =
+                |what: &str, change: &mut dyn FnMut(&mut ColumnsWriter, &mut RoaringBitmap, u32)| {
+                    let mut micros: Vec<f64> = Vec::new();
+                    let mut published = (writer.published(), Arc::clone(&live));
+                    for round in 0..2000u32 {
+                        let at = round.wrapping_mul(2_654_435_761) % size;
+                        let begun = std::time::Instant::now();
+                        change(&mut writer, Arc::make_mut(&mut live), at);
+                        let next = (writer.published(), Arc::clone(&live));
+                        drop(std::mem::replace(&mut published, next));
+                        micros.push(begun.elapsed().as_secs_f64() * 1e6);
+                    }
+                    micros.sort_by(f64::total_cmp);
+                    println!("  {what}: p50 {:.0} µs, p99 {:.0} µs", micros[1000], micros[1980]);
+                };
+            let mut next = size;
+            cost("new post", &mut |writer, live, _| {
+                writer.insert(Ordinal(next), &synthetic(next), Some("en"));
+                live.insert(next);
+                next += 1;
+            });
+            cost("counters", &mut |writer, _, at| {
+                writer.set_counts(Ordinal(at), Counts { likes: 3, ..Counts::default() });
+            });
+            cost("deletion", &mut |writer, live, at| {
+                live.remove(at);
+                writer.remove(Ordinal(at), live);
+            });
+        }
     }
 }

@@ -1,10 +1,10 @@
-//! A growing list of names by number, shared with readers without copying.
+//! A list of names by number, shared with readers without copying.
 
 use std::sync::Arc;
 
 const CHUNK: usize = 1024;
 
-/// Names in order of arrival.
+/// Names by number; the number of a name that nobody has any more is given to another.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NameList {
     chunks: Arc<Vec<Arc<Vec<Arc<str>>>>>,
@@ -20,12 +20,20 @@ impl NameList {
         self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
     }
 
+    /// Puts a name in the place of another, or the empty one where nobody has the number now.
+    pub fn set(&mut self, number: u32, name: Arc<str>) {
+        let chunks = Arc::make_mut(&mut self.chunks);
+        if let Some(chunk) = chunks.get_mut(number as usize / CHUNK) {
+            Arc::make_mut(chunk)[number as usize % CHUNK] = name;
+        }
+    }
+
     /// Adds a name; gives its number. There are fewer names than posts, so the number fits.
     pub fn push(&mut self, name: Arc<str>) -> u32 {
         let number = self.len();
         let chunks = Arc::make_mut(&mut self.chunks);
         if number.is_multiple_of(CHUNK) {
-            chunks.push(Arc::new(Vec::with_capacity(CHUNK)));
+            chunks.push(Arc::default());
         }
         if let Some(last) = chunks.last_mut() {
             Arc::make_mut(last).push(name);

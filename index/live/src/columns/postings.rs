@@ -21,6 +21,31 @@ enum Posting {
     Many(Arc<RoaringBitmap>),
 }
 
+impl Posting {
+    fn all_in(&self, live: &RoaringBitmap) -> bool {
+        match self {
+            Self::One(ordinal) => live.contains(*ordinal),
+            Self::Many(ordinals) => ordinals.is_subset(live),
+        }
+    }
+
+    /// Takes out what is not in `live`; false when nothing is left.
+    fn keep(&mut self, live: &RoaringBitmap) -> bool {
+        match self {
+            Self::One(ordinal) => live.contains(*ordinal),
+            Self::Many(ordinals) => {
+                let kept = ordinals.as_ref() & live;
+                match (kept.len(), kept.min()) {
+                    (1, Some(ordinal)) => *self = Self::One(ordinal),
+                    (0, _) => return false,
+                    _ => *ordinals = Arc::new(kept),
+                }
+                true
+            }
+        }
+    }
+}
+
 /// Name to ordinals.
 #[derive(Clone, Debug)]
 pub(crate) struct Postings {
@@ -28,17 +53,25 @@ pub(crate) struct Postings {
     shards: Arc<Vec<Arc<Shard>>>,
     names: usize,
     spread: RandomState,
+    /// The shard that [`sweep`](Self::sweep) looks at next.
+    next_swept: usize,
 }
 
 impl Default for Postings {
     fn default() -> Self {
-        Self { shards: Arc::new(vec![Arc::default()]), names: 0, spread: RandomState::new() }
+        Self { shards: Arc::new(vec![Arc::default()]), names: 0, spread: RandomState::new(), next_swept: 0 }
     }
 }
 
 impl Postings {
     pub fn is_empty(&self) -> bool {
         self.names == 0
+    }
+
+    /// Number of names, those included that only dead posts have.
+    #[cfg(test)]
+    pub fn names(&self) -> usize {
+        self.names
     }
 
     /// The ordinals of a name.
@@ -85,6 +118,21 @@ impl Postings {
         }
     }
 
+    /// Takes ordinals that are not in `live` out of one shard, the next in turn, and names that have none left; true
+    /// when that was the last shard of a round.
+    pub fn sweep(&mut self, live: &RoaringBitmap) -> bool {
+        let at = self.next_swept & (self.shards.len() - 1);
+        self.next_swept = (at + 1) & (self.shards.len() - 1);
+        if !self.shards[at].values().all(|posting| posting.all_in(live)) {
+            let shard = Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[at]);
+            let before = shard.len();
+            shard.retain(|_, posting| posting.keep(live));
+            shard.shrink_to(shard.len() * 2);
+            self.names -= before - shard.len();
+        }
+        self.next_swept == 0
+    }
+
     /// How many of `within` have each name; names without any are left out, in no order.
     pub fn counts<'a>(&'a self, within: &RoaringBitmap) -> impl Iterator<Item = (&'a str, u64)> {
         self.shards.iter().flat_map(|shard| shard.iter()).filter_map(move |(name, posting)| {
@@ -117,6 +165,26 @@ impl Postings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sweeping_takes_out_the_dead_and_names_nobody_has() {
+        let mut postings = Postings::default();
+        for ordinal in 0..5000u32 {
+            postings.insert(&format!("name{}", ordinal % 1700), ordinal);
+        }
+        let before = postings.clone();
+        let live: RoaringBitmap = (0..5000).filter(|ordinal| ordinal % 1700 < 10).collect();
+        for _ in 0..postings.shards.len() {
+            postings.sweep(&live);
+        }
+        assert_eq!(postings.names, 10);
+        assert_eq!(postings.shards.iter().map(|shard| shard.len()).sum::<usize>(), 10);
+        assert_eq!(postings.get("name3").into_iter().collect::<Vec<_>>(), [3, 1703, 3403]);
+        assert!(postings.get("name10").is_empty());
+        assert_eq!(before.get("name10").len(), 3, "a clone keeps what it saw");
+        postings.insert("name10", 6000);
+        assert_eq!(postings.get("name10").into_iter().collect::<Vec<_>>(), [6000]);
+    }
 
     #[test]
     fn postings_survive_doubling_and_a_clone_keeps_what_it_saw() {

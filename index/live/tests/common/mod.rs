@@ -1,7 +1,9 @@
 //! A stub vector source and small posts for the tests of the live generation.
 #![allow(dead_code, reason = "each test file uses some of it")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +11,10 @@ use std::time::Duration;
 
 use bowerbird_lexical::BagQuery;
 use bowerbird_live::{Live, LiveConfig, LiveError, Snapshot, VectorSource};
-use bowerbird_posts::{Op, Outcome, Post, PostId};
+use bowerbird_posts::{Op, Ordinal, Outcome, Post, PostId};
+use bowerbird_vector::PointId;
+
+pub mod history;
 
 pub const DIM: usize = 32;
 
@@ -77,8 +82,12 @@ pub fn config() -> LiveConfig {
     }
 }
 
+pub fn stub() -> Arc<dyn VectorSource> {
+    Arc::new(Stub::default())
+}
+
 pub fn open(dir: &Path) -> Live {
-    Live::open(dir, config(), Arc::new(Stub::default())).expect("opens")
+    Live::open(dir, config(), stub()).expect("opens")
 }
 
 pub fn id(id: &str) -> PostId {
@@ -108,10 +117,47 @@ pub fn lexical(snapshot: &Snapshot, words: &str) -> Vec<String> {
 /// Ids of the nearest `k` live posts.
 pub fn nearest(snapshot: &Snapshot, text: &str, k: usize) -> Vec<String> {
     let hits = snapshot.vectors().search(&embed(text), k, Some(snapshot.live())).expect("searched");
-    let name = |ordinal| snapshot.columns().id(bowerbird_posts::Ordinal(ordinal)).expect("alive").to_string();
+    let name = |ordinal| snapshot.columns().id(Ordinal(ordinal)).expect("alive").to_string();
     hits.iter().map(|(point, _)| name(point.0)).collect()
 }
 
 pub fn is_locked(result: Result<Live, LiveError>) -> bool {
     matches!(result, Err(LiveError::Locked { .. }))
+}
+
+/// The word of a text that no other text has.
+fn own_word(text: &str) -> &str {
+    text.split(' ').nth(1).expect("two words")
+}
+
+/// Asserts that the generation holds exactly `models`, in the store and in both indexes, after a flush.
+pub fn assert_holds(live: &Live, models: &[history::Model], when: &str) {
+    let mut stored = BTreeMap::new();
+    let mut ordinals = BTreeMap::new();
+    live.store()
+        .scan(Ordinal(0), &mut |found| {
+            ordinals.insert(found.post.id.clone(), found.ordinal);
+            stored.insert(found.post.id.clone(), found.post);
+            ControlFlow::Continue(())
+        })
+        .expect("scanned");
+    let expected: BTreeMap<_, _> = models.iter().flat_map(|model| model.posts.clone()).collect();
+    assert!(stored == expected, "{when}: other posts than were acknowledged");
+    let snapshot = live.snapshot();
+    assert_eq!(snapshot.live(), &ordinals.values().map(|ordinal| ordinal.0).collect(), "{when}");
+    assert_eq!(snapshot.lexical().doc_count(), snapshot.live().len(), "{when}");
+    for (id, post) in &expected {
+        let ordinal = ordinals[id];
+        assert_eq!(snapshot.columns().counts(ordinal), post.counts, "{when}: {id}");
+        let vector = snapshot.vectors().vector(PointId(ordinal.0)).expect("read");
+        assert_eq!(vector, Some(embed(&post.text)), "{when}: {id} has another vector");
+        if post.text.starts_with("common ") {
+            assert_eq!(lexical(&snapshot, own_word(&post.text)), [id.as_str()], "{when}");
+        }
+    }
+    let alive: BTreeSet<&str> = expected.values().map(|post| post.text.as_str()).collect();
+    let recent = models.iter().flat_map(|model| model.dead.iter().rev().take(40));
+    for text in recent.filter(|text| text.starts_with("common ") && !alive.contains(text.as_str())) {
+        assert!(lexical(&snapshot, own_word(text)).is_empty(), "{when}: {text:?} came back");
+    }
 }

@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::RwLock;
+use std::sync::atomic::AtomicBool;
 
 use redb::{Builder, Database, DatabaseError, Durability, ReadableDatabase, StorageError, TableHandle};
 
@@ -11,9 +13,9 @@ use crate::StoreError;
 
 /// Version of the tables; a record has a version of its own.
 const FORMAT: u64 = 1;
-const FILE: &str = "posts.redb";
+pub(super) const FILE: &str = "posts.redb";
 /// Written once the store exists. With it, an empty store file is a loss and not a first start.
-const MARKER: &str = "posts.format";
+pub(super) const MARKER: &str = "posts.format";
 
 pub(super) fn open(dir: &Path, options: StoreOptions) -> Result<PostStore, StoreError> {
     let directory = |source| StoreError::Directory { path: dir.to_owned(), source };
@@ -48,12 +50,20 @@ pub(super) fn open(dir: &Path, options: StoreOptions) -> Result<PostStore, Store
             .create(&path)
             .map_err(|error| open_error(&path, error))
     })?;
-    let store = PostStore { path, database: Some(database) };
+    let store =
+        PostStore { path, options, database: RwLock::new(Some(database)), failed: AtomicBool::new(false) };
     store.guarded(|database| prepare(&store, database, marked))?;
     if !marked {
         write_marker(dir, &marker).map_err(io(&marker))?;
     }
     Ok(store)
+}
+
+/// Opens a store file that this process had open a moment ago.
+pub(super) fn existing(path: &Path, options: StoreOptions) -> Result<Database, StoreError> {
+    guard(path, || {
+        Builder::new().set_cache_size(options.cache_bytes).open(path).map_err(|error| open_error(path, error))
+    })
 }
 
 fn open_error(path: &Path, error: DatabaseError) -> StoreError {
@@ -120,7 +130,7 @@ fn check_marker(marker: &Path, text: &str) -> Result<(), StoreError> {
     }
 }
 
-fn write_marker(dir: &Path, marker: &Path) -> io::Result<()> {
+pub(super) fn write_marker(dir: &Path, marker: &Path) -> io::Result<()> {
     let temporary = marker.with_extension("new");
     let mut file = File::create(&temporary)?;
     writeln!(file, "bowerbird posts {FORMAT}")?;

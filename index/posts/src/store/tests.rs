@@ -335,3 +335,83 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_copy_holds_one_transaction_and_opens_as_a_store() {
+    let (dir, target) =
+        (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let store = PostStore::open(dir.path()).expect("opens");
+    let ops: Vec<Op> = (0..700).map(|n| upsert(&format!("p{n}"), &format!("text {n}"), n)).collect();
+    store.apply(&ops).expect("applies");
+    store.apply(&[Op::Delete(id("p5")), likes("p6", 99)]).expect("applies");
+    let copied = store.copy_to(&target.path().join("posts")).expect("copies");
+    assert_eq!(copied, StoreCopy { sequence: 2, next_ordinal: Ordinal(700), posts: 699 });
+    store.apply(&[upsert("late", "after the copy", 0)]).expect("applies");
+    assert!(store.copy_to(&target.path().join("posts")).is_err(), "it would overwrite a store");
+
+    let copy = PostStore::open(&target.path().join("posts")).expect("opens");
+    let mut expected = all(&store).expect("reads");
+    expected.retain(|stored| stored.post.id != id("late"));
+    assert_eq!(all(&copy).expect("reads"), expected);
+    let check = copy.check().expect("checks");
+    assert_eq!((check.sequence, check.next_ordinal, check.live.len()), (2, 700, 699));
+    assert!(check.problems.is_empty() && check.damaged.is_empty());
+    let applied = copy.apply(&[upsert("new", "in the copy", 0)]).expect("applies");
+    assert_eq!((applied.sequence, &applied.outcomes[0]), (3, &Outcome::Created { ordinal: Ordinal(700) }));
+}
+
+#[test]
+fn tables_that_disagree_are_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = PostStore::open(dir.path()).expect("opens");
+    store.apply(&[upsert("a", "one", 1), upsert("b", "two", 2), upsert("c", "three", 3)]).expect("applies");
+    store
+        .guarded(|database| {
+            let transaction = database.begin_write().map_err(|e| store.fault(e))?;
+            {
+                let mut ids = transaction.open_table(IDS).map_err(|e| store.fault(e))?;
+                ids.insert("a", 1).map_err(|e| store.fault(e))?;
+                ids.insert("ghost", 9).map_err(|e| store.fault(e))?;
+                let mut posts = transaction.open_table(POSTS).map_err(|e| store.fault(e))?;
+                posts.insert(2, [1, 2, 3, 4, 5].as_slice()).map_err(|e| store.fault(e))?;
+                posts.insert(7, [1, 2, 3, 4, 5].as_slice()).map_err(|e| store.fault(e))?;
+            }
+            transaction.commit().map_err(|e| store.fault(e))
+        })
+        .expect("spoils");
+    let check = store.check().expect("checks");
+    let said = check.problems.join("\n");
+    for part in [
+        "id \"a\" of ordinal 0 leads to Some(1)",
+        "ordinal 2",
+        "ordinal 7 was never given out",
+        "table counts has 3",
+    ] {
+        assert!(said.contains(part), "{part} is not in:\n{said}");
+    }
+    assert_eq!(check.damaged.into_iter().collect::<Vec<_>>(), [2, 7]);
+}
+
+#[test]
+fn after_an_io_error_the_store_is_opened_again_and_old_reads_are_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = PostStore::open(dir.path()).expect("opens");
+    let ops: Vec<Op> = (0..2000).map(|n| upsert(&n.to_string(), &"words ".repeat(40), n)).collect();
+    store.apply(&ops).expect("applies");
+    let mut seen = 0;
+    let cut = store.scan(Ordinal(0), &mut |_| {
+        seen += 1;
+        if seen == 10 {
+            // What an I/O error of another thread sets.
+            store.failed.store(true, std::sync::atomic::Ordering::Release);
+            assert!(store.get(&id("1999")).expect("reads go on").is_some());
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(
+        matches!(cut, Ok(()) | Err(StoreError::Reopened { .. })),
+        "a scan of before ends whole or says why: {cut:?}"
+    );
+    assert_eq!(store.apply(&[Op::Delete(id("0"))]).expect("applies").sequence, 2);
+    assert_eq!(store.len().expect("reads"), 1999);
+}

@@ -5,7 +5,14 @@ use redb::{Database, Durability, ReadableTable, Table};
 use super::{COUNTS, CountsRow, IDS, META, POSTS, PostStore, counts_of, damaged, row_of};
 use crate::{Applied, Counts, CountsPatch, Op, Ordinal, Outcome, Post, PostId, StoreError, record};
 
-pub(super) fn apply(store: &PostStore, database: &Database, ops: &[Op]) -> Result<Applied, StoreError> {
+/// `unconfirmed` gets what the transaction does before it is committed, for the caller to look whether a commit that
+/// failed has happened.
+pub(super) fn apply(
+    store: &PostStore,
+    database: &Database,
+    ops: &[Op],
+    unconfirmed: &mut Option<Applied>,
+) -> Result<Applied, StoreError> {
     let fault = |error: redb::Error| store.fault(error);
     let mut transaction = database.begin_write().map_err(|e| fault(e.into()))?;
     transaction.set_durability(Durability::Immediate).map_err(|e| store.database_error(&e.to_string()))?;
@@ -27,6 +34,7 @@ pub(super) fn apply(store: &PostStore, database: &Database, ops: &[Op]) -> Resul
         meta.insert("next_ordinal", u64::from(batch.next)).map_err(|e| fault(e.into()))?;
         Applied { outcomes, sequence }
     };
+    *unconfirmed = Some(applied.clone());
     transaction.commit().map_err(|e| fault(e.into()))?;
     Ok(applied)
 }

@@ -8,6 +8,7 @@ pub mod index;
 pub mod models;
 pub mod search;
 pub mod serve;
+pub mod snapshot;
 
 use std::path::Path;
 
@@ -19,6 +20,11 @@ use crate::config::Config;
 use crate::progress::Bars;
 use crate::stack::{Parts, Stack};
 use crate::{demo, eval};
+
+/// Exit code of a command that failed: 1, or 2 when a data directory could not be examined.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<doctor::NotExamined>() { 2 } else { 1 }
+}
 
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
@@ -46,7 +52,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             },
             Command::Ads(args) => ads::run(&config, args.what).await,
             Command::Models(args) => models::run(&config, args.what),
-            Command::Doctor(args) => doctor::run(&config, &args),
+            Command::Doctor(args) => doctor::run(&config, args).await,
+            Command::Snapshot(args) => snapshot::snapshot(args).await,
+            Command::Restore(args) => snapshot::restore(args).await,
         }
     })
 }

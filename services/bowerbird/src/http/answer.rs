@@ -49,6 +49,7 @@ pub async fn answer(
         let mut out = Numbered { events, next: 1 };
         let meta = serde_json::json!({"request_id": id.0, "query": found.query.printed, "sentences": request.max_sentences});
         out.send("meta", &meta).await;
+        let still_there = request.still_there.clone();
         let mut stream = answerer.stream(request);
         let mut done = None;
         // A closed channel means that the reader has left: dropping `stream` stops the models.
@@ -56,7 +57,12 @@ pub async fn answer(
             tokio::select! { event = stream.recv() => event, () = out.events.closed() => None }
         {
             match event {
-                AnswerEvent::Sources(sources) => out.send("sources", &sources).await,
+                AnswerEvent::Sources(mut sources) => {
+                    sources.retain(|source| (still_there.0)(source.n));
+                    out.send("sources", &sources).await;
+                }
+                // Its post may have gone while it waited for a slow reader.
+                AnswerEvent::Sentence(sentence) if !still_there.holds(&sentence.citations) => {}
                 AnswerEvent::Sentence(sentence) => {
                     out.send("delta", &delta(&sentence)).await;
                     for citation in &sentence.citations {

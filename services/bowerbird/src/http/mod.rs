@@ -8,6 +8,7 @@ pub mod ops;
 pub mod posts;
 pub mod problem;
 pub mod search;
+pub mod snapshots;
 pub mod suggest;
 pub mod web;
 
@@ -58,6 +59,8 @@ pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
         .route("/v1/answer", post(answer::answer))
         .route("/v1/decide", post(ads::decide))
         .route("/v1/posts/{id}", get(posts::get).patch(posts::patch).delete(posts::delete))
+        .route("/v1/snapshots", get(snapshots::list).post(snapshots::take))
+        .route("/v1/snapshots/{name}", delete(snapshots::delete))
         .layer(limit(server.max_json))
         .merge(Router::new().route("/v1/posts", post(posts::write)).layer(limit(server.max_posts)))
         .layer(from_fn_with_state(app.clone(), admit))

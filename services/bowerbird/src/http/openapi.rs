@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use crate::http::{ads, answer, ops, posts, search, suggest};
+use crate::http::{ads, answer, ops, posts, search, snapshots, suggest};
 
 /// The interface.
 #[derive(OpenApi)]
@@ -22,6 +22,9 @@ use crate::http::{ads, answer, ops, posts, search, suggest};
         posts::get,
         posts::patch,
         posts::delete,
+        snapshots::take,
+        snapshots::list,
+        snapshots::delete,
         ads::decide,
         ads::impression,
         ads::click,

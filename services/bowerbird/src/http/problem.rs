@@ -12,6 +12,7 @@ use bowerbird_live::LiveError;
 use bowerbird_scheduler::SchedulerError;
 use bowerbird_search::SearchError;
 
+use crate::snapshots::SnapshotError;
 use crate::stack::chain;
 use crate::wire::error::{ErrorBody, ErrorDetail};
 
@@ -141,7 +142,45 @@ impl From<LiveError> for Problem {
         match error {
             LiveError::Overloaded { .. } => Self::overloaded(error.to_string()),
             LiveError::Filter { .. } => Self::invalid("invalid_filter", "q", error.to_string()),
+            LiveError::SnapshotName { .. } => Self::invalid("invalid_name", "name", error.to_string()),
+            LiveError::SnapshotExists { .. } => {
+                let message = "there is a snapshot of this name: give another, or delete it";
+                let mut problem =
+                    Self::new(StatusCode::CONFLICT, "invalid_request", "snapshot_exists", message);
+                problem.param = Some("name".into());
+                problem
+            }
+            LiveError::NoRoom { free_bytes, need_bytes, .. } => {
+                tracing::error!(error = error.to_string(), "the disk is full");
+                let message = format!(
+                    "the disk of the server has {free_bytes} bytes free, {need_bytes} are needed: free space; \
+                     reading and searching go on"
+                );
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "internal", "disk_full", message)
+            }
             _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<SnapshotError> for Problem {
+    fn from(error: SnapshotError) -> Self {
+        let text = error.to_string();
+        match error {
+            SnapshotError::Running => {
+                let mut problem = Self::new(StatusCode::CONFLICT, "overloaded", "snapshot_running", text);
+                problem.retry_after_s = Some(10);
+                problem
+            }
+            SnapshotError::TooMany { .. } => {
+                Self::new(StatusCode::CONFLICT, "invalid_request", "too_many_snapshots", text)
+            }
+            SnapshotError::NotFound { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "not_found", "snapshot_not_found", text)
+            }
+            SnapshotError::Live(error) => error.into(),
+            SnapshotError::Ads(error) => error.into(),
+            SnapshotError::Io { .. } | SnapshotError::Stopped(_) => Self::internal(&error),
         }
     }
 }

@@ -5,4 +5,5 @@ pub mod answer;
 pub mod error;
 pub mod posts;
 pub mod search;
+pub mod snapshots;
 pub mod suggest;
