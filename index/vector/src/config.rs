@@ -37,11 +37,11 @@ impl Default for VectorConfig {
             engine: Engine::default(),
             seal_min_points: 100_000,
             m: 16,
-            ef_construction: 200,
+            ef_construction: 128,
             ef_search: 128,
             rescore: 64,
             threads: 2,
-            graph_cost_codes: 400,
+            graph_cost_codes: 200,
         }
     }
 }
