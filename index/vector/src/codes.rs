@@ -1,4 +1,4 @@
-//! Int8 codes of all records in slot order, shared with readers without copying.
+//! Int8 codes of the records behind the sealed ones, in slot order, shared with readers without copying.
 //!
 //! A vector `v` is kept as `scale = max |v_i| / 127` and `code_i = round(v_i / scale)`, so a cosine is about
 //! `dot(code_a, code_b) * scale_a * scale_b`. Codes live in chunks behind `Arc`: a reader clones two pointers, and
@@ -37,8 +37,6 @@ pub(crate) struct Chunk {
     pub codes: Vec<i8>,
     pub scales: Vec<f32>,
     pub ids: Vec<u32>,
-    /// `[len][dim]`, or empty when the originals stay in the log.
-    pub originals: Vec<f32>,
 }
 
 impl Chunk {
@@ -47,18 +45,17 @@ impl Chunk {
     }
 }
 
-/// All codes; cloning shares them.
+/// The codes; cloning shares them.
 #[derive(Clone, Debug)]
 pub(crate) struct Codes {
     full: Arc<Vec<Arc<Chunk>>>,
     tail: Arc<Chunk>,
     dim: usize,
-    keep_originals: bool,
 }
 
 impl Codes {
-    pub fn new(dim: usize, keep_originals: bool) -> Self {
-        Self { full: Arc::default(), tail: Arc::default(), dim, keep_originals }
+    pub fn new(dim: usize) -> Self {
+        Self { full: Arc::default(), tail: Arc::default(), dim }
     }
 
     /// Records, superseded ones included.
@@ -66,51 +63,40 @@ impl Codes {
         self.full.len() * CHUNK + self.tail.len()
     }
 
-    pub fn push(&mut self, id: u32, code: &Code, original: &[f32]) {
-        debug_assert_eq!(code.values.len(), self.dim);
+    pub fn push(&mut self, id: u32, values: &[i8], scale: f32) {
+        debug_assert_eq!(values.len(), self.dim);
         let tail = Arc::make_mut(&mut self.tail);
         if tail.ids.is_empty() {
             tail.codes.reserve_exact(CHUNK * self.dim);
         }
-        tail.codes.extend_from_slice(&code.values);
-        tail.scales.push(code.scale);
+        tail.codes.extend_from_slice(values);
+        tail.scales.push(scale);
         tail.ids.push(id);
-        if self.keep_originals {
-            tail.originals.extend_from_slice(original);
-        }
         if tail.len() == CHUNK {
             Arc::make_mut(&mut self.full).push(std::mem::take(&mut self.tail));
         }
     }
 
-    /// Chunks with the slot of their first record, from the one that holds `slot` on.
-    pub fn chunks_from(&self, slot: usize) -> impl Iterator<Item = (usize, &Chunk)> {
+    /// Chunks with the row of their first record.
+    pub fn chunks(&self) -> impl Iterator<Item = (usize, &Chunk)> {
         let chunks = self.full.iter().chain(std::iter::once(&self.tail));
-        let first = slot / CHUNK;
-        chunks.enumerate().skip(first).map(|(at, chunk)| (at * CHUNK, chunk.as_ref()))
+        chunks.enumerate().map(|(at, chunk)| (at * CHUNK, chunk.as_ref()))
     }
 
     /// Code, scale and point id of one record.
-    pub fn at(&self, slot: usize) -> Option<(&[i8], f32, u32)> {
-        let (chunk, row) = self.chunk_of(slot)?;
+    pub fn at(&self, row: usize) -> Option<(&[i8], f32, u32)> {
+        let (chunk, row) = self.chunk_of(row)?;
         let id = *chunk.ids.get(row)?;
         Some((&chunk.codes[row * self.dim..(row + 1) * self.dim], chunk.scales[row], id))
     }
 
-    /// The full-precision vector when it is kept in memory.
-    pub fn original(&self, slot: usize) -> Option<&[f32]> {
-        let (chunk, row) = self.chunk_of(slot)?;
-        chunk.originals.get(row * self.dim..(row + 1) * self.dim)
-    }
-
-    /// Bytes of codes, scales, ids and kept originals.
+    /// Bytes of codes, scales and ids.
     pub fn heap_bytes(&self) -> usize {
-        let originals = if self.keep_originals { 4 * self.dim } else { 0 };
-        self.len() * (self.dim + 8 + originals)
+        self.len() * (self.dim + 8)
     }
 
-    fn chunk_of(&self, slot: usize) -> Option<(&Chunk, usize)> {
-        let (at, row) = (slot / CHUNK, slot % CHUNK);
+    fn chunk_of(&self, row: usize) -> Option<(&Chunk, usize)> {
+        let (at, row) = (row / CHUNK, row % CHUNK);
         if at == self.full.len() {
             Some((self.tail.as_ref(), row))
         } else {
@@ -138,21 +124,20 @@ mod tests {
 
     #[test]
     fn a_reader_keeps_what_it_saw_while_the_writer_appends() {
-        let mut codes = Codes::new(2, true);
+        let mut codes = Codes::new(2);
         for id in 0..(2 * CHUNK as u32 + 3) {
-            codes.push(id, &Code { values: vec![id as i8, 1], scale: 0.5 }, &[id as f32, 1.0]);
+            codes.push(id, &[id as i8, 1], 0.5);
         }
         let reader = codes.clone();
         for id in 0..(2 * CHUNK as u32) {
-            codes.push(id, &Code { values: vec![0, 0], scale: 0.0 }, &[0.0, 0.0]);
+            codes.push(id, &[0, 0], 0.0);
         }
         assert_eq!((reader.len(), codes.len()), (2 * CHUNK + 3, 4 * CHUNK + 3));
         for slot in 0..reader.len() {
             let (values, _, id) = reader.at(slot).expect("present");
             assert_eq!((values, id), (&[slot as i8, 1][..], slot as u32));
-            assert_eq!(reader.original(slot).map(|v| v[0] as usize), Some(slot));
         }
         assert!(reader.at(reader.len()).is_none());
-        assert_eq!(reader.chunks_from(CHUNK + 1).map(|(at, _)| at).collect::<Vec<_>>(), [CHUNK, 2 * CHUNK]);
+        assert_eq!(reader.chunks().map(|(at, _)| at).collect::<Vec<_>>(), [0, CHUNK, 2 * CHUNK]);
     }
 }

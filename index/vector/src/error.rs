@@ -84,6 +84,12 @@ pub enum VectorError {
         /// What the library said.
         message: String,
     },
+    /// The configured engine is not in this build.
+    #[error("engine {engine:?} is not in this build: build with its cargo feature, or choose another")]
+    Engine {
+        /// The engine asked for.
+        engine: crate::Engine,
+    },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

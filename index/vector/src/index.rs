@@ -1,19 +1,20 @@
-//! The vector index: one log, its codes in memory, and a graph over the older part when there are many.
+//! The vector index: one log, a sealed segment over its older part when there are many points, and the codes of the
+//! rest in memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 
-use crate::codes::{Code, Codes};
+use crate::codes::Code;
 use crate::format::{Header, MAX_SPACE_BYTES, encode_record};
 use crate::kernel::{Dots, Kernel, dot_f32};
-use crate::log::{Log, RepairReport, Rewrite, repair};
-use crate::positions::Positions;
+use crate::log::{Log, RepairReport, repair};
 use crate::search::{OriginalReader, View};
-use crate::segment::{self, Segment};
+use crate::segment::{self, Expected, Unusable};
 use crate::topk::{Scored, TopK};
 use crate::{VectorConfig, VectorError, config::MAX_DIM};
 
@@ -56,39 +57,39 @@ pub enum SegmentState {
         /// Points in it.
         points: usize,
     },
-    /// It failed a check and was removed: all points are scanned flat until the next
-    /// [`seal`](VectorIndex::seal).
+    /// It does not fit: all points are scanned flat until the next [`seal`](VectorIndex::seal). A damaged one was set
+    /// aside as `segment.damaged`, one that belongs to other records or another version was removed.
     Dropped {
         /// What failed.
         reason: String,
     },
 }
 
-/// What [`VectorIndex::seal`] did.
+/// Bytes of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SealReport {
-    /// Whether a new graph was built; not when there are fewer points than `hnsw_min_points`.
-    pub built: bool,
-    /// Points in the graph that serves now.
-    pub sealed_points: usize,
-    /// Records after it, scanned flat.
-    pub flat_records: usize,
+pub struct Memory {
+    /// Allocated: unsealed codes, what finds a point's place, and what a graph engine keeps of its own.
+    pub heap: usize,
+    /// Mapped files: codes and links. They are in the page cache, and give way when memory is short.
+    pub mapped: usize,
 }
 
 /// Nearest points by cosine, on disk and in memory; shared between threads by reference.
 ///
 /// One process at a time may open a directory; whoever owns the data directory locks it.
 pub struct VectorIndex {
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     space: String,
-    dim: usize,
-    config: VectorConfig,
-    dots: Dots,
-    view: RwLock<View>,
+    pub(crate) dim: usize,
+    pub(crate) config: VectorConfig,
+    pub(crate) dots: Dots,
+    pub(crate) view: RwLock<View>,
     /// Held while the log or the files beside it change.
-    writer: Mutex<()>,
-    /// Held while a graph is built.
-    sealing: Mutex<()>,
+    pub(crate) writer: Mutex<()>,
+    /// Held while a segment is built.
+    pub(crate) sealing: Mutex<()>,
+    /// No segment is built any more.
+    pub(crate) stopped: AtomicBool,
     opened: OpenReport,
 }
 
@@ -96,7 +97,7 @@ impl VectorIndex {
     /// Opens the index of `dir`, making it when absent.
     ///
     /// `space` names the embedding space (1 to 4096 bytes): vectors of another one are refused with
-    /// [`VectorError::SpaceMismatch`]. Reads the whole log once. A torn tail is cut and reported in
+    /// [`VectorError::SpaceMismatch`]. Reads the sealed segment and the records behind it, the whole log when there is none. A torn tail is cut and reported in
     /// [`opened`](Self::opened); a damaged record with good ones behind it is [`VectorError::Damaged`].
     pub fn open(dir: &Path, space: &str, dim: usize, config: VectorConfig) -> Result<Self, VectorError> {
         config.validate()?;
@@ -122,31 +123,39 @@ impl VectorIndex {
         if log.header.dim != dim {
             return Err(VectorError::DimensionMismatch { expected: dim, found: log.header.dim });
         }
-        let mut view = empty_view(log, &config);
-        let log = Arc::clone(&view.log);
-        let replayed = log.replay(|id, vector| push(&mut view, id, &Code::of(vector), vector))?;
-        let segment = match Segment::load(dir, log.header.incarnation, view.codes.len(), dim) {
-            Ok(None) => SegmentState::Absent,
+        let (log, dots) = (Arc::new(log), Dots::default());
+        let records = log.whole_records()?;
+        let expected = Expected { incarnation: log.header.incarnation, records, dim };
+        let (mut view, segment) = match segment::load(dir, expected, dots) {
+            Ok(None) => (View::empty(Arc::clone(&log)), SegmentState::Absent),
             Ok(Some(segment)) => {
-                let points = segment.points;
-                view.segment = Some(Arc::new(segment));
-                SegmentState::Loaded { points }
+                let view = View::of_segment(Arc::clone(&log), Arc::new(segment));
+                let points = view.points.len() as usize;
+                (view, SegmentState::Loaded { points })
             }
-            Err(reason) => {
-                tracing::warn!(dir = %dir.display(), reason, "dropped a graph segment; its points are scanned flat");
-                segment::remove(dir)?;
-                SegmentState::Dropped { reason }
+            Err(unusable) => {
+                let reason = match unusable {
+                    Unusable::Outdated(reason) => segment::remove(dir).map(|()| reason),
+                    Unusable::Damaged(reason) => segment::set_aside(dir).map(|()| reason),
+                }?;
+                tracing::warn!(dir = %dir.display(), reason, "dropped a segment; its points are scanned flat");
+                (View::empty(Arc::clone(&log)), SegmentState::Dropped { reason })
             }
         };
+        let replayed = log.replay(view.first_slot(), |id, vector| {
+            let code = Code::of(vector);
+            view.push(id, &code.values, code.scale);
+        })?;
         Ok(Self {
             dir: dir.to_path_buf(),
             space: space.to_owned(),
             dim,
             config,
-            dots: Dots::default(),
+            dots,
             view: RwLock::new(view),
             writer: Mutex::new(()),
             sealing: Mutex::new(()),
+            stopped: AtomicBool::new(false),
             opened: OpenReport { torn_bytes: replayed.torn_bytes, segment },
         })
     }
@@ -192,6 +201,14 @@ impl VectorIndex {
         Some(self)
     }
 
+    /// The same index with other search settings, for measurements.
+    #[must_use]
+    pub fn with_search(mut self, ef_search: usize, rescore: usize) -> Self {
+        self.config.ef_search = ef_search;
+        self.config.rescore = rescore;
+        self
+    }
+
     /// Appends points; a point that is there already gets the new vector. All or none are refused: each vector must
     /// have `dim` finite components and unit length within 0.001. Visible to searches at return, durable after
     /// [`sync`](Self::sync).
@@ -210,7 +227,7 @@ impl VectorIndex {
         let _writer = self.writer.lock();
         let (log, slot) = {
             let view = self.view.read();
-            (Arc::clone(&view.log), view.codes.len())
+            (Arc::clone(&view.log), view.records())
         };
         let limit = u64::from(u32::MAX) - 1;
         if slot as u64 + batch.len() as u64 > limit {
@@ -218,8 +235,8 @@ impl VectorIndex {
         }
         log.append(slot, &records)?;
         let mut view = self.view.write();
-        for ((id, vector), code) in batch.iter().zip(&codes) {
-            push(&mut view, id.0, code, vector);
+        for ((id, _), code) in batch.iter().zip(&codes) {
+            view.push(id.0, &code.values, code.scale);
         }
         Ok(())
     }
@@ -251,14 +268,23 @@ impl VectorIndex {
         self.len() == 0
     }
 
-    /// Bytes of memory for codes, scales, ids and kept originals (a graph holds a second copy of the codes).
-    pub fn memory_bytes(&self) -> usize {
-        self.view.read().codes.heap_bytes()
+    /// Records of the log, those of dead and superseded points included.
+    pub fn records(&self) -> usize {
+        self.view.read().records()
+    }
+
+    /// Memory of the index.
+    pub fn memory(&self) -> Memory {
+        let view = self.view();
+        let (mapped, graph) = view.sealed.as_ref().map_or((0, 0), |segment| segment.bytes());
+        let heap =
+            view.tail.heap_bytes() + view.positions.heap_bytes() + view.points.serialized_size() + graph;
+        Memory { heap, mapped }
     }
 
     /// The `k` nearest of the allowed points (of all when `allowed` is none), nearest first, ties by id.
     ///
-    /// Candidates come from the int8 codes, by flat scan or by the graph; the best `max(rescore, 2 k)` of them are
+    /// Candidates come from the int8 codes, by flat scan or by the graph; the best `max(rescore, 1.5 k)` of them are
     /// rescored in full precision, so every returned cosine is exact. A point deleted elsewhere is left out of
     /// `allowed`.
     pub fn search(
@@ -269,12 +295,12 @@ impl VectorIndex {
     ) -> Result<Vec<(PointId, Cosine)>, VectorError> {
         self.check(query)?;
         let view = self.view();
-        let want = self.config.rescore.max(k.saturating_mul(2)).min(view.points.len() as usize);
+        let want = self.config.rescore.max(k.saturating_add(k / 2)).min(view.points.len() as usize);
         if k == 0 || want == 0 {
             return Ok(Vec::new());
         }
         let code = Code::of(query);
-        let (candidates, _) = view.candidates(&code, want, k, allowed, self.dots, &self.config);
+        let (candidates, _) = view.candidates((query, &code), want, k, allowed, self.dots, &self.config);
         Ok(ranked(view.rescore(query, candidates)?, k))
     }
 
@@ -291,8 +317,8 @@ impl VectorIndex {
         let mut top = TopK::new(k.min(view.points.len() as usize));
         let mut reader = OriginalReader::new(&view, self.dim);
         for id in view.points.iter().filter(|id| allowed.is_none_or(|allowed| allowed.contains(*id))) {
-            if let Some(slot) = view.positions.get(id) {
-                top.offer(Scored { score: dot_f32(query, reader.read(slot, id)?), id, slot });
+            if let Some(place) = view.positions.get(id) {
+                top.offer(Scored { score: dot_f32(query, reader.read(place, id)?), id, place });
             }
         }
         Ok(ranked(top.into_sorted(), k))
@@ -305,7 +331,7 @@ impl VectorIndex {
         let mut reader = OriginalReader::new(&view, self.dim);
         ids.iter()
             .map(|id| match view.positions.get(id.0) {
-                Some(slot) => Ok(Some(Cosine(dot_f32(query, reader.read(slot, id.0)?)))),
+                Some(place) => Ok(Some(Cosine(dot_f32(query, reader.read(place, id.0)?)))),
                 None => Ok(None),
             })
             .collect()
@@ -314,84 +340,14 @@ impl VectorIndex {
     /// The vector of a point as it was inserted.
     pub fn vector(&self, id: PointId) -> Result<Option<Vec<f32>>, VectorError> {
         let view = self.view();
-        let Some(slot) = view.positions.get(id.0) else { return Ok(None) };
+        let Some(place) = view.positions.get(id.0) else { return Ok(None) };
         let mut reader = OriginalReader::new(&view, self.dim);
-        reader.read(slot, id.0).map(|vector| Some(vector.to_vec()))
-    }
-
-    /// Whether enough points are scanned flat for [`seal`](Self::seal) to pay: as many as `hnsw_min_points`, and a
-    /// quarter of what the graph holds.
-    pub fn wants_seal(&self) -> bool {
-        let view = self.view.read();
-        let (sealed, points) =
-            view.segment.as_ref().map_or((0, 0), |segment| (segment.records, segment.points));
-        view.points.len() as usize >= self.config.hnsw_min_points
-            && view.codes.len() - sealed >= self.config.hnsw_min_points.max(points / 4).max(1)
-    }
-
-    /// Builds a graph over the points there are and writes it; searches and insertions go on meanwhile.
-    pub fn seal(&self) -> Result<SealReport, VectorError> {
-        let _sealing = self.sealing.lock();
-        let view = self.view();
-        if (view.points.len() as usize) < self.config.hnsw_min_points.max(1) {
-            return Ok(self.seal_report(false));
-        }
-        let built = Segment::build(&view.codes, &view.positions, &self.config)?;
-        // The records the graph stands for must not be cut from the log later.
-        view.log.sync()?;
-        built.write(&self.dir, view.log.header.incarnation, self.dim)?;
-        let _writer = self.writer.lock();
-        if self.view.read().log.header.incarnation != view.log.header.incarnation {
-            tracing::info!("the vector log was compacted while a graph was built; the graph is thrown away");
-            return Ok(self.seal_report(false));
-        }
-        segment::publish(&self.dir)?;
-        self.view.write().segment = Some(Arc::new(built));
-        Ok(self.seal_report(true))
-    }
-
-    /// Forgets every point that is not in `live` and every superseded record, by rewriting the log; gives the number
-    /// of points forgotten. A graph is dropped with them. Insertions wait, searches do not.
-    pub fn retain(&self, live: &RoaringBitmap) -> Result<usize, VectorError> {
-        let _writer = self.writer.lock();
-        let old = self.view();
-        let forgotten = old.points.difference_len(live) as usize;
-        if forgotten == 0 && old.superseded == 0 {
-            return Ok(0);
-        }
-        let incarnation = old.log.header.incarnation.wrapping_add(1);
-        let mut rewrite = Rewrite::begin(&self.dir, Header { incarnation, ..old.log.header.clone() })?;
-        let mut reader = OriginalReader::new(&old, self.dim);
-        let mut kept = Vec::new();
-        for slot in 0..old.codes.len() {
-            let Some((.., id)) = old.codes.at(slot) else { continue };
-            if live.contains(id) && old.positions.get(id) == Some(slot) {
-                rewrite.push(id, reader.read(slot, id)?)?;
-                kept.push((slot, id));
-            }
-        }
-        segment::remove(&self.dir)?;
-        let mut view = empty_view(rewrite.finish()?, &self.config);
-        for (slot, id) in kept {
-            if let Some((values, scale, _)) = old.codes.at(slot) {
-                let code = Code { values: values.to_vec(), scale };
-                push(&mut view, id, &code, old.codes.original(slot).unwrap_or_default());
-            }
-        }
-        *self.view.write() = view;
-        Ok(forgotten)
+        reader.read(place, id.0).map(|vector| Some(vector.to_vec()))
     }
 
     /// The present state.
     pub(crate) fn view(&self) -> View {
         self.view.read().clone()
-    }
-
-    fn seal_report(&self, built: bool) -> SealReport {
-        let view = self.view.read();
-        let (records, sealed_points) =
-            view.segment.as_ref().map_or((0, 0), |segment| (segment.records, segment.points));
-        SealReport { built, sealed_points, flat_records: view.codes.len() - records }
     }
 
     fn check(&self, vector: &[f32]) -> Result<(), VectorError> {
@@ -407,27 +363,6 @@ impl VectorIndex {
         }
         Ok(())
     }
-}
-
-fn empty_view(log: Log, config: &VectorConfig) -> View {
-    let dim = log.header.dim;
-    View {
-        log: Arc::new(log),
-        codes: Codes::new(dim, config.keep_originals_in_memory),
-        positions: Positions::default(),
-        points: Arc::default(),
-        superseded: 0,
-        segment: None,
-    }
-}
-
-fn push(view: &mut View, id: u32, code: &Code, original: &[f32]) {
-    let slot = view.codes.len();
-    view.codes.push(id, code, original);
-    if view.positions.set(id, slot) {
-        view.superseded += 1;
-    }
-    Arc::make_mut(&mut view.points).insert(id);
 }
 
 fn ranked(scored: Vec<Scored>, k: usize) -> Vec<(PointId, Cosine)> {

@@ -5,8 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::VectorError;
 use crate::format::{FIXED_HEADER_BYTES, Header, decode_record, encode_record, record_bytes};
+use crate::{PointId, VectorError};
 
 const LOG_FILE: &str = "vectors.log";
 const TEMPORARY_FILE: &str = "vectors.log.tmp";
@@ -49,19 +49,27 @@ impl Log {
         Ok(Self { file: Positioned::new(file), path, header })
     }
 
-    /// Shows every good record to `visit` in slot order, and cuts a torn tail off the file.
+    /// Whole records in the file, good or bad.
+    pub fn whole_records(&self) -> Result<usize, VectorError> {
+        let bytes = self.file.bytes().map_err(VectorError::io("measure", &self.path))?;
+        let body = bytes.saturating_sub(self.header.encoded_bytes() as u64);
+        Ok((body / record_bytes(self.header.dim) as u64) as usize)
+    }
+
+    /// Shows every good record from slot `from` on to `visit`, in order, and cuts a torn tail off the file. Records
+    /// before it are checked when they are read.
     ///
     /// A bad record that has a good one behind it is [`VectorError::Damaged`], and nothing is cut.
-    pub fn replay(&self, mut visit: impl FnMut(u32, &[f32])) -> Result<Replayed, VectorError> {
+    pub fn replay(&self, from: usize, mut visit: impl FnMut(u32, &[f32])) -> Result<Replayed, VectorError> {
         let (start, size) = (self.header.encoded_bytes() as u64, record_bytes(self.header.dim));
         let total = self.file.bytes().map_err(VectorError::io("measure", &self.path))?;
         let body = total.saturating_sub(start);
         let whole_records = body / size as u64;
-        let mut reader = self.file.reader(start).map_err(VectorError::io("read", &self.path))?;
+        let mut reader = self.file.reader(self.offset(from)).map_err(VectorError::io("read", &self.path))?;
         let mut record = vec![0; size];
         let mut vector = vec![0.0; self.header.dim];
         let mut first_bad: Option<(u64, u32, u32)> = None;
-        for slot in 0..whole_records {
+        for slot in from as u64..whole_records {
             reader.read_exact(&mut record).map_err(VectorError::io("read", &self.path))?;
             match (decode_record(&record, &mut vector), first_bad) {
                 (Ok(id), None) => visit(id, &vector),
@@ -162,6 +170,35 @@ impl Rewrite {
         sync_directory(&self.directory)?;
         Ok(Log { file: Positioned::new(file), path: to, header: self.header })
     }
+}
+
+/// What a log says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSummary {
+    /// Fingerprint of the embedding space.
+    pub space: String,
+    /// Components of a vector.
+    pub dim: usize,
+    /// Intact records.
+    pub records: u64,
+}
+
+/// Shows every intact record of the log in `dir` to `visit`, in order, without opening an index or changing a file.
+pub fn read_log(dir: &Path, mut visit: impl FnMut(PointId, &[f32])) -> Result<LogSummary, VectorError> {
+    let path = dir.join(LOG_FILE);
+    let file = File::open(&path).map_err(VectorError::io("open", &path))?;
+    let header = read_header(&file, &path)?;
+    let log = Log { file: Positioned::new(file), path, header };
+    let (mut vector, mut scratch, mut records) = (vec![0.0; log.header.dim], Vec::new(), 0);
+    for slot in 0..log.whole_records()? {
+        match log.read(slot, &mut vector, &mut scratch) {
+            Ok(id) => visit(PointId(id), &vector),
+            Err(VectorError::Damaged { .. }) => continue,
+            Err(error) => return Err(error),
+        }
+        records += 1;
+    }
+    Ok(LogSummary { space: log.header.space, dim: log.header.dim, records })
 }
 
 /// What [`VectorIndex::repair`](crate::VectorIndex::repair) did.

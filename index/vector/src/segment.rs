@@ -1,229 +1,217 @@
-//! A graph (HNSW) over the first records of the log, for indexes where a flat scan takes too long.
+//! A sealed segment: the codes of the first records of the log, mapped, with a graph over them.
 //!
-//! The graph library ends the process or panics on input it does not like, so everything is checked before it gets
-//! any: vectors on insertion, the number of connections in the configuration, and a dump by size and checksum
-//! against our own manifest. A segment that does not pass is set aside and its points are scanned flat. Distances
-//! are computed over int8 codes and clamped, so the library's assertions on dot products cannot fire.
+//! Both are caches of the log. Nothing in the directory is used before its size and checksum agree with the
+//! manifest; a segment that does not pass is set aside as `segment.damaged` and its points are scanned flat.
 //!
 //! Directory `segment/`:
 //!
 //! ```text
-//! graph.hnsw.graph, graph.hnsw.data   the library's dump
-//! manifest                            line 1: crc32 of the rest, 8 hexadecimal digits
-//!                                     rest: JSON, see `Manifest`
+//! codes        see `sealed.rs`
+//! …            files of the engine, see `engines/`
+//! manifest     line 1: crc32 of the rest, 8 hexadecimal digits
+//!              rest: JSON, see `Manifest`
 //! ```
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
-use hnsw_rs::anndists::dist::distances::Distance;
-use hnsw_rs::api::AnnT;
-use hnsw_rs::hnsw::Hnsw;
-use hnsw_rs::hnswio::HnswIo;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::codes::{Code, Codes};
+use crate::VectorError;
+use crate::engines::{self, Engine, Graph, GraphShape, MappedLinks, Material};
 use crate::kernel::Dots;
 use crate::log::sync_directory;
-use crate::positions::Positions;
-use crate::{VectorConfig, VectorError};
+use crate::sealed::{CODES_FILE, DEAD_SLOT, SealedCodes};
 
 const DIRECTORY: &str = "segment";
 const TEMPORARY: &str = "segment.tmp";
-const BASENAME: &str = "graph";
-const DUMP_FILES: [&str; 2] = ["graph.hnsw.graph", "graph.hnsw.data"];
+const DAMAGED: &str = "segment.damaged";
 const MANIFEST: &str = "manifest";
-const MANIFEST_VERSION: u32 = 1;
+const MANIFEST_VERSION: u32 = 2;
 const MANIFEST_LIMIT_BYTES: u64 = 64 * 1024;
-/// The library dumps only graphs with exactly its largest number of layers.
-const LAYERS: usize = 16;
-/// Points inserted one after another before the rest go in parallel: the first point has nobody to link to, and
-/// points that race with it would stay without links.
-const SERIAL_POINTS: usize = 256;
 
-/// What a dump is checked against before the library sees it.
+/// What the files are checked against before any of them is used.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
     format: u32,
-    /// Byte order and width of integers in the dump.
+    engine: Engine,
+    /// Byte order and width of integers in the files.
     layout: String,
     /// Incarnation of the log the slots refer to.
     incarnation: u64,
     /// Records of the log the segment stands for.
     records: usize,
-    /// Points in the graph.
-    points: usize,
+    /// Nodes, those that only carry links included.
+    nodes: usize,
     dim: usize,
-    files: Vec<DumpFile>,
+    /// Of [`Engine::Graph`].
+    shape: Option<GraphShape>,
+    files: Vec<SegmentFile>,
 }
 
 #[derive(Debug, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
-struct DumpFile {
+struct SegmentFile {
     name: String,
     bytes: u64,
     crc32: u32,
 }
 
-/// Cosine distance, `1 - cosine`, of two codes; the last four items of a slice are the bytes of its scale.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct CodeDistance(Dots);
-
-impl Distance<i8> for CodeDistance {
-    fn eval(&self, a: &[i8], b: &[i8]) -> f32 {
-        let (Some((a, a_scale)), Some((b, b_scale))) = (a.split_last_chunk::<4>(), b.split_last_chunk::<4>())
-        else {
-            return 2.0;
-        };
-        let scale = |bytes: &[i8; 4]| f32::from_le_bytes(bytes.map(i8::cast_unsigned));
-        let cosine = self.0.pair(a, b) as f32 * scale(a_scale) * scale(b_scale);
-        // NaN cannot come from finite scales; `min` and `max` would turn it into a bound anyway.
-        (1.0 - cosine).clamp(0.0, 4.0)
-    }
-}
-
-fn with_scale(values: &[i8], scale: f32) -> Vec<i8> {
-    let mut point = Vec::with_capacity(values.len() + 4);
-    point.extend_from_slice(values);
-    point.extend(scale.to_le_bytes().map(u8::cast_signed));
-    point
-}
-
-/// A graph over the latest records among the first [`records`](Self::records) slots.
-pub(crate) struct Segment {
-    graph: Hnsw<'static, i8, CodeDistance>,
-    /// Slots below this are the segment's; those above are scanned flat.
+/// What a segment must agree with.
+#[derive(Clone, Copy)]
+pub(crate) struct Expected {
+    pub incarnation: u64,
+    /// Records of the log.
     pub records: usize,
-    /// Points in the graph.
-    pub points: usize,
+    pub dim: usize,
+}
+
+/// An open segment.
+pub(crate) struct Segment {
+    pub codes: Arc<SealedCodes>,
+    /// None when the engine has none.
+    pub graph: Option<Box<dyn Graph>>,
+    pub engine: Engine,
+    /// Slots below this are the segment's; those above are in the tail.
+    pub records: usize,
+}
+
+/// Why a segment is not used.
+pub(crate) enum Unusable {
+    /// It belongs to records that are gone; not damage.
+    Outdated(String),
+    Damaged(String),
+}
+
+impl From<String> for Unusable {
+    fn from(reason: String) -> Self {
+        Self::Damaged(reason)
+    }
 }
 
 impl Segment {
-    /// Builds a graph over all current records; minutes for a million.
-    pub fn build(codes: &Codes, positions: &Positions, config: &VectorConfig) -> Result<Self, VectorError> {
-        let records = codes.len();
-        let slots: Vec<usize> = (0..records)
-            .filter(|slot| codes.at(*slot).is_some_and(|(.., id)| positions.get(id) == Some(*slot)))
-            .collect();
-        let distance = CodeDistance::default();
-        let graph = Hnsw::new(config.m, slots.len().max(1), LAYERS, config.ef_construction, distance);
-        let insert = |slot: &usize| {
-            if let Some((values, scale, _)) = codes.at(*slot) {
-                graph.insert((&with_scale(values, scale), *slot));
-            }
-        };
-        let (first, rest) = slots.split_at(slots.len().min(SERIAL_POINTS));
-        first.iter().for_each(insert);
-        if config.threads == 1 {
-            rest.iter().for_each(insert);
-        } else {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(config.threads)
-                .thread_name(|at| format!("vector-seal-{at}"))
-                .build()
-                .map_err(|error| VectorError::Graph { path: DIRECTORY.into(), message: error.to_string() })?;
-            pool.install(|| rest.par_iter().for_each(insert));
-        }
-        Ok(Self { graph, records, points: slots.len() })
+    /// Bytes of the mapped codes and of the graph's own memory: (mapped, heap).
+    pub fn bytes(&self) -> (usize, usize) {
+        let links = self.graph.as_ref().and_then(|graph| graph.links()).map_or(0, MappedLinks::file_bytes);
+        let heap = self.graph.as_ref().map_or(0, |graph| graph.heap_bytes());
+        (self.codes.file_bytes() + links, heap)
     }
 
-    /// The slots of about the nearest `fetch` points, nearest first.
-    pub fn search(&self, query: &Code, fetch: usize, ef_search: usize) -> Vec<usize> {
-        let point = with_scale(&query.values, query.scale);
-        let found = self.graph.search(&point, fetch, ef_search.max(fetch));
-        found.into_iter().map(|neighbour| neighbour.d_id).collect()
-    }
-
-    /// Writes the segment beside its place; [`publish`] puts it there.
-    pub fn write(&self, dir: &Path, incarnation: u64, dim: usize) -> Result<(), VectorError> {
-        let target = dir.join(TEMPORARY);
-        remove_directory(&target)?;
-        fs::create_dir(&target).map_err(VectorError::io("create", &target))?;
-        for name in DUMP_FILES {
-            // The library panics when it cannot create its files; here it is an error.
-            let path = target.join(name);
-            File::create(&path).map_err(VectorError::io("create", &path))?;
-        }
-        let dumped = self.graph.file_dump(&target, BASENAME);
-        let dumped = dumped
-            .map_err(|error| VectorError::Graph { path: target.clone(), message: error.to_string() })?;
-        if dumped != BASENAME {
-            let message = format!("dump was named {dumped}, expected {BASENAME}");
-            return Err(VectorError::Graph { path: target, message });
-        }
-        let mut files = Vec::with_capacity(DUMP_FILES.len());
-        for name in DUMP_FILES {
-            let path = target.join(name);
-            let file = File::open(&path).map_err(VectorError::io("open", &path))?;
-            file.sync_all().map_err(VectorError::io("sync", &path))?;
-            files.push(measure(file, name).map_err(VectorError::io("read", &path))?);
-        }
-        let manifest = Manifest {
-            format: MANIFEST_VERSION,
-            layout: layout(),
-            incarnation,
-            records: self.records,
-            points: self.points,
-            dim,
-            files,
-        };
-        let path = target.join(MANIFEST);
-        let json = serde_json::to_string_pretty(&manifest)
-            .map_err(|error| VectorError::Graph { path: target.clone(), message: error.to_string() })?;
-        let text = format!("{:08x}\n{json}", crc32fast::hash(json.as_bytes()));
-        fs::write(&path, text).map_err(VectorError::io("write", &path))?;
-        File::open(&path).and_then(|file| file.sync_all()).map_err(VectorError::io("sync", &path))?;
-        sync_directory(&target)
-    }
-
-    /// Loads the segment of `dir` if there is one that fits the log; the error says why one was not used.
-    pub fn load(dir: &Path, incarnation: u64, records: usize, dim: usize) -> Result<Option<Self>, String> {
-        let home = dir.join(DIRECTORY);
-        match home.try_exists() {
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
-            Err(error) => return Err(format!("cannot look for {}: {error}", home.display())),
-        }
-        let manifest = read_manifest(&home.join(MANIFEST))?;
-        if manifest.format != MANIFEST_VERSION || manifest.layout != layout() {
-            let Manifest { format, layout: found, .. } = manifest;
-            return Err(format!("format {format} {found}, expected {MANIFEST_VERSION} {}", layout()));
-        }
-        if manifest.incarnation != incarnation || manifest.dim != dim || manifest.records > records {
-            return Err(format!(
-                "it stands for {} records of incarnation {}, the log has {records} of incarnation {incarnation}",
-                manifest.records, manifest.incarnation
-            ));
-        }
-        if manifest.points == 0 || manifest.points > manifest.records {
-            return Err(format!("it claims {} points of {} records", manifest.points, manifest.records));
-        }
-        for (name, expected) in DUMP_FILES.iter().zip(&manifest.files) {
-            let path = home.join(name);
-            let found = File::open(&path).and_then(|file| measure(file, name));
-            let found = found.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-            if found != *expected {
-                return Err(format!("{} is {found:?}, expected {expected:?}", path.display()));
-            }
-        }
-        if manifest.files.len() != DUMP_FILES.len() {
-            return Err(format!("{} dump files listed, expected {}", manifest.files.len(), DUMP_FILES.len()));
-        }
-        // A loaded graph borrows its loader for as long as it lives, although without memory mapping it uses
-        // nothing of it: two strings are left behind for each load, once in the life of a process.
-        let loader: &'static mut HnswIo = Box::leak(Box::new(HnswIo::new(&home, BASENAME)));
-        let graph = loader.load_hnsw::<i8, CodeDistance>().map_err(|error| error.to_string())?;
-        if graph.get_nb_point() != manifest.points {
-            return Err(format!("graph has {} points, expected {}", graph.get_nb_point(), manifest.points));
-        }
-        Ok(Some(Self { graph, records: manifest.records, points: manifest.points }))
+    /// Nodes whose point is alive as far as the segment knows.
+    pub fn alive(&self) -> impl Iterator<Item = (u32, u32)> {
+        let nodes = self.codes.ids().iter().zip(self.codes.slots()).zip(0..);
+        nodes.filter(|((_, slot), _)| **slot != DEAD_SLOT).map(|((id, _), node)| (node, *id))
     }
 }
 
-/// Puts a written segment in the place of the one there was.
+/// Where a segment is written before it is complete; made empty.
+pub(crate) fn begin(dir: &Path) -> Result<std::path::PathBuf, VectorError> {
+    let target = dir.join(TEMPORARY);
+    remove_directory(&target)?;
+    fs::create_dir(&target).map_err(VectorError::io("create", &target))?;
+    Ok(target)
+}
+
+/// Removes what was begun.
+pub(crate) fn abandon(dir: &Path) -> Result<(), VectorError> {
+    remove_directory(&dir.join(TEMPORARY))
+}
+
+/// Builds the graph beside written codes, and the manifest of both; none when it was stopped.
+pub(crate) fn complete(
+    material: &Material,
+    engine: Engine,
+    expected: Expected,
+) -> Result<Option<()>, VectorError> {
+    let Some(names) = engines::build(engine, material)? else { return Ok(None) };
+    let mut files = Vec::with_capacity(names.len() + 1);
+    for name in std::iter::once(CODES_FILE).chain(names) {
+        let path = material.dir.join(name);
+        let measured = File::open(&path).and_then(|file| measure(file, name));
+        files.push(measured.map_err(VectorError::io("read", &path))?);
+    }
+    let manifest = Manifest {
+        format: MANIFEST_VERSION,
+        engine,
+        layout: layout(),
+        incarnation: expected.incarnation,
+        records: expected.records,
+        nodes: material.codes.nodes(),
+        dim: expected.dim,
+        shape: material.shape.clone(),
+        files,
+    };
+    let path = material.dir.join(MANIFEST);
+    let json = serde_json::to_string_pretty(&manifest)
+        .map_err(|error| VectorError::Graph { path: path.clone(), message: error.to_string() })?;
+    let text = format!("{:08x}\n{json}", crc32fast::hash(json.as_bytes()));
+    fs::write(&path, text).map_err(VectorError::io("write", &path))?;
+    File::open(&path).and_then(|file| file.sync_all()).map_err(VectorError::io("sync", &path))?;
+    sync_directory(material.dir)?;
+    Ok(Some(()))
+}
+
+/// Opens the segment of `dir` if there is one that fits the log.
+pub(crate) fn load(dir: &Path, expected: Expected, dots: Dots) -> Result<Option<Segment>, Unusable> {
+    let home = dir.join(DIRECTORY);
+    match home.try_exists() {
+        Ok(true) => open(&home, expected, dots, true).map(Some),
+        Ok(false) => Ok(None),
+        Err(error) => Err(Unusable::Damaged(format!("cannot look for {}: {error}", home.display()))),
+    }
+}
+
+/// Opens a segment that was completed a moment ago.
+pub(crate) fn open_new(dir: &Path, expected: Expected, dots: Dots) -> Result<Segment, VectorError> {
+    let path = dir.join(TEMPORARY);
+    open(&path, expected, dots, false).map_err(|unusable| {
+        let (Unusable::Outdated(message) | Unusable::Damaged(message)) = unusable;
+        VectorError::Graph { path, message }
+    })
+}
+
+fn open(home: &Path, expected: Expected, dots: Dots, verify: bool) -> Result<Segment, Unusable> {
+    let manifest = read_manifest(&home.join(MANIFEST))?;
+    let Manifest { engine, records, nodes, .. } = manifest;
+    if manifest.format != MANIFEST_VERSION || manifest.layout != layout() {
+        let Manifest { format, layout: found, .. } = manifest;
+        let reason = format!("format {format} {found}, expected {MANIFEST_VERSION} {}", layout());
+        return Err(Unusable::Outdated(reason));
+    }
+    if manifest.incarnation != expected.incarnation || manifest.dim != expected.dim {
+        return Err(Unusable::Outdated(format!(
+            "it stands for incarnation {} of the log, which is at {}",
+            manifest.incarnation, expected.incarnation
+        )));
+    }
+    if !engine.available() {
+        return Err(Unusable::Outdated(format!("this build has no engine {engine:?}")));
+    }
+    if records > expected.records || nodes == 0 || nodes >= DEAD_SLOT as usize {
+        let reason =
+            format!("it has {nodes} nodes for {records} records, the log has {} records", expected.records);
+        return Err(Unusable::Damaged(reason));
+    }
+    if manifest.files.first().is_none_or(|file| file.name != CODES_FILE) {
+        return Err(Unusable::Damaged("the manifest lists no codes".into()));
+    }
+    for file in manifest.files.iter().filter(|_| verify) {
+        let path = home.join(&file.name);
+        let found = File::open(&path).and_then(|opened| measure(opened, &file.name));
+        let found = found.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        if found != *file {
+            return Err(Unusable::Damaged(format!("{} is {found:?}, expected {file:?}", path.display())));
+        }
+    }
+    let codes = Arc::new(SealedCodes::open(home, nodes, manifest.dim)?);
+    let graph = engines::open(engine, home, &codes, manifest.shape.as_ref(), dots)?;
+    Ok(Segment { codes, graph, engine, records })
+}
+
+/// Puts a completed segment in the place of the one there was.
 pub(crate) fn publish(dir: &Path) -> Result<(), VectorError> {
     remove(dir)?;
     let (from, to) = (dir.join(TEMPORARY), dir.join(DIRECTORY));
@@ -234,6 +222,14 @@ pub(crate) fn publish(dir: &Path) -> Result<(), VectorError> {
 /// Removes the segment's files, durable at return.
 pub(crate) fn remove(dir: &Path) -> Result<(), VectorError> {
     remove_directory(&dir.join(DIRECTORY))?;
+    sync_directory(dir)
+}
+
+/// Keeps a damaged segment for whoever wants to look at it, in the place of an earlier one.
+pub(crate) fn set_aside(dir: &Path) -> Result<(), VectorError> {
+    let (from, to) = (dir.join(DIRECTORY), dir.join(DAMAGED));
+    remove_directory(&to)?;
+    fs::rename(&from, &to).map_err(VectorError::io("rename", &from))?;
     sync_directory(dir)
 }
 
@@ -261,14 +257,14 @@ fn read_manifest(path: &Path) -> Result<Manifest, String> {
     serde_json::from_str(json).map_err(|error| format!("cannot parse {}: {error}", path.display()))
 }
 
-fn measure(mut file: File, name: &str) -> std::io::Result<DumpFile> {
+fn measure(mut file: File, name: &str) -> std::io::Result<SegmentFile> {
     let mut hasher = crc32fast::Hasher::new();
     let mut buffer = vec![0; 1 << 20];
     let mut bytes = 0;
     loop {
         let count = file.read(&mut buffer)?;
         if count == 0 {
-            return Ok(DumpFile { name: name.to_owned(), bytes, crc32: hasher.finalize() });
+            return Ok(SegmentFile { name: name.to_owned(), bytes, crc32: hasher.finalize() });
         }
         hasher.update(&buffer[..count]);
         bytes += count as u64;

@@ -8,7 +8,8 @@ use std::collections::BinaryHeap;
 pub(crate) struct Scored {
     pub score: f32,
     pub id: u32,
-    pub slot: usize,
+    /// See `View`.
+    pub place: u32,
 }
 
 impl Scored {
@@ -66,6 +67,13 @@ impl TopK {
         }
     }
 
+    /// As [`offer`](Self::offer), for what may be offered twice: slow, for few.
+    pub fn offer_once(&mut self, scored: Scored) {
+        if self.heap.iter().all(|other| other.place != scored.place) {
+            self.offer(scored);
+        }
+    }
+
     /// Best first.
     pub fn into_sorted(self) -> Vec<Scored> {
         self.heap.into_sorted_vec()
@@ -80,12 +88,12 @@ mod tests {
     fn keeps_the_best_and_breaks_ties_by_id() {
         let mut top = TopK::new(3);
         for (id, score) in [(5, 1.0), (4, 2.0), (9, 2.0), (3, 2.0), (2, 0.5), (1, 2.0)] {
-            top.offer(Scored { score, id, slot: 0 });
+            top.offer(Scored { score, id, place: 0 });
         }
         assert!((top.threshold - 2.0).abs() < f32::EPSILON);
         assert_eq!(top.into_sorted().iter().map(|s| s.id).collect::<Vec<_>>(), [1, 3, 4]);
         let mut none = TopK::new(0);
-        none.offer(Scored { score: 1.0, id: 1, slot: 0 });
+        none.offer(Scored { score: 1.0, id: 1, place: 0 });
         assert_eq!(none.len(), 0);
     }
 }

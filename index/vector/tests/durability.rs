@@ -5,8 +5,9 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use bowerbird_vector::{PointId, SegmentState, VectorConfig, VectorError, VectorIndex};
+use bowerbird_vector::{Engine, PointId, SegmentState, VectorConfig, VectorError, VectorIndex};
 use common::{SPACE, clustered, insert_all, open, random_units};
+use roaring::RoaringBitmap;
 
 const DIM: usize = 5;
 const RECORD: usize = 8 + 4 * DIM;
@@ -149,63 +150,94 @@ fn last_record_of_a_point_counts_after_reopening() {
     assert_eq!(found.len(), 5, "each point once");
 }
 
-#[test]
-fn a_damaged_segment_is_reported_dropped_and_the_points_are_still_found() {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    let config = VectorConfig {
-        hnsw_min_points: 100,
-        graph_cost_codes: 0,
-        ef_construction: 32,
-        ..VectorConfig::default()
-    };
-    let vectors = clustered(400, 8, 10, 0.6, 41);
-    let index = open(dir.path(), 8, config.clone());
-    insert_all(&index, &vectors);
-    index.seal().expect("sealed");
-    drop(index);
-    let segment = dir.path().join("segment");
-    let files: Vec<_> = ["manifest", "graph.hnsw.graph", "graph.hnsw.data"]
-        .map(|name| (segment.join(name), fs::read(segment.join(name)).expect("read")))
-        .into();
-    let restore = || {
-        fs::create_dir_all(&segment).expect("made");
-        for (path, bytes) in &files {
-            fs::write(path, bytes).expect("written");
-        }
-    };
-    let mut damages: Vec<Box<dyn Fn()>> = Vec::new();
-    for (path, bytes) in &files {
-        for at in [0, 3, 9, bytes.len() / 2, bytes.len() - 1] {
-            damages.push(Box::new(move || {
-                let mut flipped = bytes.clone();
-                flipped[at] ^= 0x20;
-                fs::write(path, flipped).expect("written");
-            }));
-        }
-        damages.push(Box::new(move || fs::write(path, &bytes[..bytes.len() / 2]).expect("written")));
-        damages.push(Box::new(move || fs::write(path, []).expect("written")));
-        damages.push(Box::new(move || fs::remove_file(path).expect("removed")));
-    }
-    for (at, damage) in damages.iter().enumerate() {
-        restore();
-        damage();
-        let index = open(dir.path(), 8, config.clone());
-        assert!(matches!(index.opened().segment, SegmentState::Dropped { .. }), "damage {at}");
-        assert_eq!(index.search(&vectors[7], 1, None).expect("searched")[0].0, PointId(7));
-        assert!(!segment.exists(), "damage {at}");
-    }
-    restore();
-    let index = open(dir.path(), 8, config.clone());
-    assert_eq!(index.opened().segment, SegmentState::Loaded { points: 400 });
-    drop(index);
+type Damage<'a> = Box<dyn Fn() + 'a>;
 
-    // A segment of an earlier incarnation of the log is not used: its slots mean other points.
-    let index = open(dir.path(), 8, config.clone());
-    index.retain(&(0..300).collect()).expect("compacted");
+#[test]
+fn a_damaged_file_of_any_engine_is_named_set_aside_and_made_again() {
+    for engine in Engine::all() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let config = VectorConfig {
+            engine,
+            seal_min_points: 100,
+            graph_cost_codes: 0,
+            ef_construction: 32,
+            ..VectorConfig::default()
+        };
+        let vectors = clustered(400, 8, 10, 0.6, 41);
+        let index = open(dir.path(), 8, config.clone());
+        insert_all(&index, &vectors);
+        assert!(index.seal(&RoaringBitmap::new()).expect("sealed").built);
+        drop(index);
+        let segment = dir.path().join("segment");
+        let names = fs::read_dir(&segment).expect("listed").map(|entry| entry.expect("entry").path());
+        let files: Vec<_> = names.map(|path| (path.clone(), fs::read(&path).expect("read"))).collect();
+        assert!(files.len() >= 2, "{engine:?}: {files:?}");
+        let restore = || {
+            fs::create_dir_all(&segment).expect("made");
+            for (path, bytes) in &files {
+                fs::write(path, bytes).expect("written");
+            }
+        };
+        let mut damages: Vec<(&Path, Damage)> = Vec::new();
+        for (path, bytes) in &files {
+            for at in [0, 3, 9, bytes.len() / 2, bytes.len() - 1] {
+                let flip = move || {
+                    let mut flipped = bytes.clone();
+                    flipped[at] ^= 0x20;
+                    fs::write(path, flipped).expect("written");
+                };
+                damages.push((path, Box::new(flip)));
+            }
+            let cut = |length: usize| move || fs::write(path, &bytes[..length]).expect("written");
+            damages.push((path, Box::new(cut(bytes.len() / 2))));
+            damages.push((path, Box::new(cut(0))));
+            damages.push((path, Box::new(move || fs::remove_file(path).expect("removed"))));
+        }
+        for (at, (path, damage)) in damages.iter().enumerate() {
+            restore();
+            damage();
+            let index = open(dir.path(), 8, config.clone());
+            let SegmentState::Dropped { reason } = &index.opened().segment else {
+                panic!("{engine:?}, damage {at}: {:?}", index.opened());
+            };
+            let name = path.file_name().expect("a name").to_str().expect("UTF-8");
+            assert!(reason.contains(name), "{engine:?}, damage {at} to {name}: {reason}");
+            assert_eq!(index.search(&vectors[7], 1, None).expect("searched")[0].0, PointId(7));
+            assert!(
+                !segment.exists() && dir.path().join("segment.damaged").exists(),
+                "{engine:?}, damage {at}"
+            );
+            assert!(index.wants_seal(&RoaringBitmap::new()), "{engine:?}, damage {at}");
+        }
+        restore();
+        let index = open(dir.path(), 8, config.clone());
+        assert_eq!(index.opened().segment, SegmentState::Loaded { points: 400 }, "{engine:?}");
+
+        // A segment of an earlier incarnation of the log is not used: its slots mean other points.
+        index.retain(&(0..300).collect()).expect("compacted");
+        drop(index);
+        restore();
+        let index = open(dir.path(), 8, config);
+        assert!(matches!(index.opened().segment, SegmentState::Dropped { .. }));
+        assert!(index.seal(&RoaringBitmap::new()).expect("sealed").built, "it can be built again");
+        assert_eq!(index.search(&vectors[7], 1, None).expect("searched")[0].0, PointId(7));
+    }
+}
+
+#[test]
+fn a_log_shorter_than_its_segment_is_served_without_the_segment() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let config = VectorConfig { seal_min_points: 4, ..VectorConfig::default() };
+    let vectors = random_units(8, DIM, 32);
+    let index = open(dir.path(), DIM, config.clone());
+    insert_all(&index, &vectors);
+    assert!(index.seal(&RoaringBitmap::new()).expect("sealed").built);
     drop(index);
-    restore();
-    let index = open(dir.path(), 8, config);
+    let log = dir.path().join("vectors.log");
+    let bytes = fs::read(&log).expect("read");
+    fs::write(&log, &bytes[..bytes.len() - RECORD]).expect("written");
+    let index = open(dir.path(), DIM, config);
     assert!(matches!(index.opened().segment, SegmentState::Dropped { .. }));
-    assert!(index.seal().expect("sealed").built, "it can be built again");
-    assert_eq!(index.search(&vectors[7], 1, None).expect("searched")[0].0, PointId(7));
+    assert_eq!(index.len(), 7);
+    assert_eq!(index.search(&vectors[3], 1, None).expect("searched")[0].0, PointId(3));
 }

@@ -23,7 +23,7 @@ fn codes_with_rescoring_find_what_an_exact_search_finds() {
 fn graph_finds_nearly_all_and_serves_what_was_inserted_after_it() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let config = VectorConfig {
-        hnsw_min_points: 1000,
+        seal_min_points: 1000,
         graph_cost_codes: 0,
         ef_construction: 100,
         ..VectorConfig::default()
@@ -31,13 +31,13 @@ fn graph_finds_nearly_all_and_serves_what_was_inserted_after_it() {
     let vectors = clustered(6000, 64, 60, 0.7, 3);
     let queries = clustered(60, 64, 60, 0.7, 4);
     let index = open(dir.path(), 64, config.clone());
-    assert!(!index.seal().expect("sealed").built, "an empty index has no graph");
+    assert!(!index.seal(&RoaringBitmap::new()).expect("sealed").built, "an empty index has no graph");
     insert_all(&index, &vectors);
-    assert!(index.wants_seal());
-    let report = index.seal().expect("sealed");
+    assert!(index.wants_seal(&RoaringBitmap::new()));
+    let report = index.seal(&RoaringBitmap::new()).expect("sealed");
     assert!(report.built);
     assert_eq!((report.sealed_points, report.flat_records), (6000, 0));
-    assert!(!index.wants_seal());
+    assert!(!index.wants_seal(&RoaringBitmap::new()));
     let sealed = recall(&index, &queries, 10);
     assert!(sealed >= 0.95, "recall@10 is {sealed}, seeds 3 and 4");
 
@@ -78,25 +78,6 @@ fn graph_finds_nearly_all_and_serves_what_was_inserted_after_it() {
 }
 
 #[test]
-fn kept_originals_give_the_same_answers_as_the_log() {
-    let (from_log, from_memory) =
-        (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
-    let vectors = clustered(1200, 48, 20, 0.8, 8);
-    let first = open(from_log.path(), 48, VectorConfig::default());
-    let kept = VectorConfig { keep_originals_in_memory: true, ..VectorConfig::default() };
-    let second = open(from_memory.path(), 48, kept);
-    insert_all(&first, &vectors);
-    insert_all(&second, &vectors);
-    for query in clustered(20, 48, 20, 0.8, 9) {
-        assert_eq!(
-            first.search(&query, 10, None).expect("searched"),
-            second.search(&query, 10, None).expect("searched")
-        );
-    }
-    assert!(second.memory_bytes() > 3 * first.memory_bytes());
-}
-
-#[test]
 fn what_has_no_direction_or_the_wrong_size_is_refused_and_leaves_no_trace() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let index = open(dir.path(), 3, VectorConfig::default());
@@ -129,7 +110,7 @@ fn searches_see_whole_batches_while_others_insert() {
     let index = open(
         dir.path(),
         32,
-        VectorConfig { hnsw_min_points: 500, graph_cost_codes: 0, ..VectorConfig::default() },
+        VectorConfig { seal_min_points: 500, graph_cost_codes: 0, ..VectorConfig::default() },
     );
     let vectors = random_units(3000, 32, 21);
     let done = AtomicBool::new(false);
@@ -157,7 +138,7 @@ fn searches_see_whole_batches_while_others_insert() {
             .collect();
         let sealer = scope.spawn(|| {
             while !done.load(Ordering::Acquire) {
-                index.seal().expect("sealed");
+                index.seal(&RoaringBitmap::new()).expect("sealed");
             }
         });
         for (batch_at, chunk) in vectors.chunks(7).enumerate() {
@@ -205,7 +186,7 @@ proptest! {
         prop_assume!(usable(&query) && points.iter().all(|(_, v)| usable(v)));
         let query = normalised(query);
         let dir = tempfile::tempdir().expect("temporary directory");
-        let config = VectorConfig { rescore: 1000, hnsw_min_points: 1, graph_cost_codes: 0, ..VectorConfig::default() };
+        let config = VectorConfig { rescore: 1000, seal_min_points: 1, graph_cost_codes: 0, ..VectorConfig::default() };
         let mut index = open(dir.path(), 8, config.clone());
         let mut expected = BTreeMap::new();
         for (at, (id, vector)) in points.iter().enumerate() {
@@ -213,7 +194,7 @@ proptest! {
             index.insert(&[(PointId(*id), &vector)]).expect("inserted");
             expected.insert(*id, vector);
             if at == points.len() / 2 && steps >= 1 {
-                index.seal().expect("sealed");
+                index.seal(&RoaringBitmap::new()).expect("sealed");
             }
         }
         if steps >= 2 {
