@@ -10,7 +10,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 
 use crate::SearchError;
-use crate::engine::Reranked;
+use crate::list::Reranked;
 use crate::page::Total;
 
 /// One ranked list, frozen.

@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
+use crate::error::SearchError;
 use crate::fuse::Fusion;
+
+/// Largest page.
+pub const MAX_LIMIT: usize = 100;
+/// Most facet fields of one search.
+const MAX_FACETS: usize = 8;
 
 /// Which legs retrieve candidates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,4 +91,29 @@ impl SearchRequest {
             timeout: None,
         }
     }
+}
+
+pub(crate) fn check(request: &SearchRequest) -> Result<(), SearchError> {
+    if request.limit == 0 || request.limit > MAX_LIMIT {
+        return Err(SearchError::Limit { limit: MAX_LIMIT, found: request.limit });
+    }
+    let known = |field: &str| {
+        matches!(field, "author" | "lang" | "tags" | "mentions")
+            || field.strip_prefix("attributes.").is_some_and(|name| !name.is_empty())
+    };
+    if let Some(found) = request.facets.iter().find(|field| !known(field)) {
+        return Err(SearchError::Facet { found: found.clone() });
+    }
+    if request.facets.len() > MAX_FACETS {
+        return Err(SearchError::Facet { found: format!("{} fields", request.facets.len()) });
+    }
+    Ok(())
+}
+
+/// What two pages must agree on.
+pub(crate) fn key(request: &SearchRequest) -> String {
+    format!(
+        "{}\n{}\n{:?}\n{:?}\n{:?}",
+        request.text, request.plain, request.filter, request.mode, request.sort
+    )
 }
