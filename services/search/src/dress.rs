@@ -1,128 +1,225 @@
-//! The page: hits with their posts and highlights, facets, and where the next page begins.
+//! The page: hits with their posts and highlights, the total, facets, and where the next page begins.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use bowerbird_live::{Allowed, Snapshot};
-use bowerbird_posts::Ordinal;
+use bowerbird_lexical::BagQuery;
+use bowerbird_live::Snapshot;
+use bowerbird_posts::{Ordinal, Post};
 use bowerbird_vector::PointId;
 use roaring::RoaringBitmap;
 
-use crate::cursor::{Cursors, Frozen};
+use crate::arrange::Arranger;
+use crate::cursor::{Cursors, Frozen, Tail};
 use crate::engine::Engine;
 use crate::error::SearchError;
-use crate::list::Reranked;
-use crate::page::{Hit, ResultPage};
+use crate::explain::Explanation;
+use crate::list::{Matching, Place, lexical_tail, note_ranks};
+use crate::page::{Collapsed, Hit, ResultPage, Total};
 use crate::plan::ParsedQuery;
 use crate::request::SearchRequest;
 use crate::trace::{Stage, Trace};
 
 /// Values counted per facet field.
 const FACET_VALUES: usize = 20;
+/// Most near-duplicates that a hit names.
+const COLLAPSED_IDS: usize = 10;
+
+/// A list and where in it a page begins.
+pub(crate) struct Position {
+    pub list: Arc<Frozen>,
+    /// Number under which the list is kept; none on a first page.
+    pub id: Option<u64>,
+    pub offset: usize,
+}
+
+/// Counts by facet field.
+type Facets = Vec<(String, Vec<(String, u64)>)>;
 
 impl Engine {
     /// Cuts the page out of the list and dresses it.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the last arrow of the pipeline takes what all others made"
-    )]
     pub(crate) async fn page(
         &self,
         request: &SearchRequest,
         mut query: ParsedQuery,
         snapshot: Arc<Snapshot>,
-        frozen: Arc<Frozen>,
-        cursor_id: Option<u64>,
-        offset: usize,
+        position: Position,
         mut trace: Trace,
     ) -> Result<ResultPage, SearchError> {
-        let begun = Instant::now();
-        query.note = query.note.or_else(|| frozen.note.map(str::to_owned));
+        let Position { list, id, offset } = position;
+        query.note = query.note.or_else(|| list.note.map(str::to_owned));
         let limit = request.limit;
-        let (list, bag) = (frozen.clone(), query.bag.clone());
-        let facet_fields = request.facets.clone();
-        let filter = query.filter.clone();
+        if list.is_open() && offset + limit > list.first.len() {
+            let begun = Instant::now();
+            self.rank_tail(&list, &query, &snapshot).await?;
+            if let Some(id) = id {
+                self.cursors.grown(id, list.clone());
+            }
+            trace.took(Stage::Tail, begun.elapsed());
+        }
+
+        let begun = Instant::now();
+        let (frozen, bag) = (list.clone(), query.bag.clone());
+        let (facet_fields, explain, first) = (request.facets.clone(), request.explain, id.is_none());
         let dressed = self
             .pool
             .run(move || -> Result<_, SearchError> {
-                let (hits, end) = dress(&snapshot, &list.ranked, offset, limit, &bag)?;
-                let facets = if facet_fields.is_empty() {
-                    Vec::new()
-                } else {
-                    let matching = matching_any(&snapshot, &bag, snapshot.allowed(filter.as_ref())?)?;
-                    let count = |field: String| {
-                        let counts = snapshot.facets(&field, &matching, FACET_VALUES);
-                        (field, counts)
-                    };
-                    facet_fields.into_iter().map(count).collect()
-                };
-                Ok((hits, end, facets))
+                let (hits, end) = dress(&snapshot, &frozen, offset, limit, &bag, explain)?;
+                let (total, facets) = count(&snapshot, &frozen, &bag, facet_fields, first)?;
+                Ok((hits, end, total, facets))
             })
             .await?;
-        let (hits, end, facets) = dressed?;
-        let next_cursor = (end < frozen.ranked.len()).then(|| match cursor_id {
-            Some(id) => Cursors::cursor(id, end),
-            None => self.cursors.keep(frozen.clone(), end),
-        });
+        let (hits, end, total, facets) = dressed?;
+        let more = end < list.len() || list.is_open();
+        let next_cursor =
+            more.then(|| Cursors::cursor(id.unwrap_or_else(|| self.cursors.keep(list.clone())), end));
         trace.took(Stage::Page, begun.elapsed());
         let took = trace.started().elapsed();
         metrics::histogram!("bowerbird_search_seconds").record(took.as_secs_f64());
         Ok(ResultPage {
             hits,
-            total: frozen.total,
+            total,
             facets,
+            truncated: next_cursor.is_none() && list.is_truncated(),
             next_cursor,
             degraded: trace.degraded().to_vec(),
             query,
             took,
             stages: trace.times().to_vec(),
+            explanation: list.explanation.clone().filter(|_| request.explain),
         })
+    }
+
+    /// Ranks the lexical hits behind the candidates, once for a list, whoever asks.
+    async fn rank_tail(
+        &self,
+        list: &Arc<Frozen>,
+        query: &ParsedQuery,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<(), SearchError> {
+        let rank = || async {
+            let (list, snapshot) = (list.clone(), snapshot.clone());
+            let (bag, shapes) = (query.bag.clone(), self.shapes.clone());
+            self.pool
+                .run(move || {
+                    let allowed = list.pinned.now(&snapshot);
+                    let room = list.most.saturating_sub(list.first.len());
+                    let explain = list.explanation.is_some();
+                    let (places, more) = lexical_tail(&snapshot, &bag, allowed, &list.taken, room, explain)?;
+                    let mut arranger = Arranger::new(&snapshot, &shapes, list.rules);
+                    arranger.admit(list.first.clone())?;
+                    let mut places = arranger.admit(places)?;
+                    let behind = list.first.len();
+                    note_ranks(&mut places, |ranks, rank| ranks.diverse = behind + rank);
+                    Ok(Tail { places, more })
+                })
+                .await?
+        };
+        list.tail.get_or_try_init(rank).await.map(drop)
     }
 }
 
 /// Hits from `offset` on, skipping posts that are gone, and where in the list they end.
 fn dress(
     snapshot: &Snapshot,
-    ranked: &[Reranked],
+    list: &Frozen,
     offset: usize,
     limit: usize,
-    bag: &bowerbird_lexical::BagQuery,
+    bag: &BagQuery,
+    explain: bool,
 ) -> Result<(Vec<Hit>, usize), SearchError> {
     let mut hits = Vec::with_capacity(limit);
     let mut end = offset;
-    while hits.len() < limit && end < ranked.len() {
-        let chunk = &ranked[end..(end + limit - hits.len()).min(ranked.len())];
-        let ordinals: Vec<Ordinal> = chunk.iter().map(|r| r.ordinal).collect();
-        for (place, stored) in chunk.iter().zip(snapshot.posts(&ordinals)?) {
+    while hits.len() < limit {
+        let chunk: Vec<&Place> = list.from(end).take(limit - hits.len()).collect();
+        if chunk.is_empty() {
+            break;
+        }
+        // The next of a group takes the place of a hit that died. It would be counted to its own author, so where
+        // hits per author are limited the group ends with its hit.
+        let promote = list.rules.max_per_author.is_none();
+        let group = |place: &Place| -> Vec<Place> {
+            let alive = |place: &&Place| snapshot.live().contains(place.ordinal.0);
+            let others = place.folded.iter().filter(alive).cloned();
+            match snapshot.live().contains(place.ordinal.0) {
+                true => std::iter::once(place.clone()).chain(others).collect(),
+                false if promote => others.collect(),
+                false => Vec::new(),
+            }
+        };
+        let groups: Vec<Vec<Place>> = chunk.into_iter().map(group).collect();
+        let ordinals: Vec<Ordinal> = groups.iter().filter_map(|g| g.first()).map(|p| p.ordinal).collect();
+        let mut posts = snapshot.posts(&ordinals)?.into_iter();
+        for group in groups {
             end += 1;
-            let alive = snapshot.live().contains(place.ordinal.0);
-            let Some(stored) = stored.filter(|_| alive) else { continue };
-            let ranges = snapshot.lexical().highlight(bag, &stored.post.text, stored.post.lang.as_deref());
-            hits.push(Hit {
-                rank: end,
-                scores: place.scores,
-                highlights: code_points(&stored.post.text, &ranges),
-                vector_pending: !snapshot.vectors().contains(PointId(place.ordinal.0)),
-                post: stored.post,
-            });
+            let Some((place, others)) = group.split_first() else { continue };
+            let Some(stored) = posts.next().flatten() else { continue };
+            hits.push(hit(snapshot, place, others, end, stored.post, bag, explain)?);
         }
     }
     Ok((hits, end))
 }
 
-/// Posts that pass the filter and hold a word of the query; every allowed post when there is no word.
-fn matching_any(
+fn hit(
     snapshot: &Snapshot,
-    bag: &bowerbird_lexical::BagQuery,
-    allowed: Allowed,
-) -> Result<RoaringBitmap, SearchError> {
-    if bag.is_empty() {
-        return Ok((*allowed.bitmap).clone());
+    place: &Place,
+    others: &[Place],
+    rank: usize,
+    post: Post,
+    bag: &BagQuery,
+    explain: bool,
+) -> Result<Hit, SearchError> {
+    let ranges = snapshot.lexical().highlight(bag, &post.text, post.lang.as_deref());
+    let ids = others.iter().filter_map(|other| snapshot.columns().id(other.ordinal).cloned());
+    let explanation = if explain {
+        let terms = snapshot.lexical().explain(bag, place.ordinal)?;
+        Some(Box::new(Explanation { terms, parts: place.parts.as_deref().cloned() }))
+    } else {
+        None
+    };
+    Ok(Hit {
+        rank,
+        scores: place.scores,
+        highlights: code_points(&post.text, &ranges),
+        vector_pending: !snapshot.vectors().contains(PointId(place.ordinal.0)),
+        collapsed: Collapsed { count: others.len(), ids: ids.take(COLLAPSED_IDS).collect() },
+        explanation,
+        post,
+    })
+}
+
+/// The total and the facets: on a first page of all that matches, later of what is left of it.
+fn count(
+    snapshot: &Snapshot,
+    list: &Frozen,
+    bag: &BagQuery,
+    fields: Vec<String>,
+    first: bool,
+) -> Result<(Total, Facets), SearchError> {
+    if first && fields.is_empty() {
+        return Ok((list.total, Vec::new()));
     }
-    // The leg itself says what matches, so that counts and totals agree: it knows which words are too common to ask.
-    let every = usize::try_from(allowed.bitmap.len()).unwrap_or(usize::MAX);
-    let found = snapshot.lexical().search(bag, Some(&allowed.bitmap), every)?;
-    Ok(found.hits.iter().map(|(ordinal, _)| ordinal.0).collect())
+    let left = match &list.matching {
+        Matching::These(posts) => posts & snapshot.live(),
+        Matching::Allowed => list.pinned.now(snapshot),
+        Matching::Words => {
+            let allowed = list.pinned.now(snapshot);
+            // The leg itself says what matches: it knows which words are too common to ask.
+            let every =
+                if fields.is_empty() { 0 } else { usize::try_from(allowed.len()).unwrap_or(usize::MAX) };
+            let found = snapshot.lexical().search(bag, Some(&allowed), every)?;
+            if fields.is_empty() {
+                return Ok((Total { value: found.total, ..list.total }, Vec::new()));
+            }
+            found.hits.iter().map(|(ordinal, _)| ordinal.0).collect::<RoaringBitmap>()
+        }
+    };
+    let total = if first { list.total } else { Total { value: left.len(), ..list.total } };
+    let count = |field: String| {
+        let counts = snapshot.facets(&field, &left, FACET_VALUES);
+        (field, counts)
+    };
+    Ok((total, fields.into_iter().map(count).collect()))
 }
 
 /// Byte ranges to ranges of code points; both ascend.

@@ -6,17 +6,26 @@ use std::time::Instant;
 use bowerbird_live::{Live, Snapshot};
 use bowerbird_scheduler::Encoders;
 use roaring::RoaringBitmap;
+use tokio::sync::OnceCell;
 
+use crate::arrange::Shapes;
 use crate::compute::ComputePool;
 use crate::config::SearchConfig;
-use crate::cursor::{Cursors, Frozen};
+use crate::cursor::{Cursors, Frozen, Pinned};
+use crate::dress::Position;
 use crate::error::SearchError;
-use crate::list::{NEAREST, ranked_list, sorted};
+use crate::explain::SearchExplanation;
+use crate::features::weigh;
+use crate::fuse::Candidate;
+use crate::list::{Covering, Matching, NEAREST, by_relevance, note_ranks, note_relevance, sorted};
 use crate::page::{ResultPage, Total};
 use crate::plan::ParsedQuery;
-use crate::request::{SearchRequest, Sort, check, key};
+use crate::request::{Ranking, SearchRequest, Sort, check, key};
 use crate::retrieve::Legs;
 use crate::trace::{Stage, Trace};
+
+/// Memory for the shapes of recent texts, bytes: some 100,000 short posts.
+const SHAPE_BYTES: u64 = 32 << 20;
 
 /// Searches one live generation. Cheap to clone.
 #[derive(Clone)]
@@ -25,6 +34,7 @@ pub struct Engine {
     pub(crate) encoders: Encoders,
     pub(crate) pool: ComputePool,
     pub(crate) cursors: Arc<Cursors>,
+    pub(crate) shapes: Shapes,
     pub(crate) config: Arc<SearchConfig>,
 }
 
@@ -32,8 +42,9 @@ impl Engine {
     /// An engine over `live`, whose vectors must be of the space of `encoders`.
     pub fn new(live: Live, encoders: Encoders, config: SearchConfig) -> Result<Self, SearchError> {
         let pool = ComputePool::new(config.threads, config.queue)?;
-        let cursors = Arc::new(Cursors::new(config.cursor_hits, config.cursor_ttl));
-        Ok(Self { live, encoders, pool, cursors, config: Arc::new(config) })
+        let cursors = Arc::new(Cursors::new(config.cursor_bytes, config.cursor_ttl));
+        let shapes = Shapes::new(SHAPE_BYTES);
+        Ok(Self { live, encoders, pool, cursors, shapes, config: Arc::new(config) })
     }
 
     /// The configuration in force.
@@ -50,18 +61,18 @@ impl Engine {
         })?;
         let snapshot = Arc::new(self.live.snapshot());
 
-        let (frozen, cursor_id, offset) = match &request.cursor {
-            Some(cursor) => {
-                let (id, frozen, offset) = self.cursors.find(cursor, &key(request))?;
-                (frozen, Some(id), offset)
-            }
-            None => (Arc::new(self.rank(request, &query, &snapshot, &mut trace).await?), None, 0),
+        let position = if let Some(cursor) = &request.cursor {
+            let (id, list, offset) = self.cursors.find(cursor, &key(request))?;
+            Position { list, id: Some(id), offset }
+        } else {
+            let list = self.rank(request, &query, &snapshot, &mut trace).await?;
+            Position { list: Arc::new(list), id: None, offset: 0 }
         };
 
-        self.page(request, query, snapshot, frozen, cursor_id, offset, trace).await
+        self.page(request, query, snapshot, position, trace).await
     }
 
-    /// The whole ranked list of a first page.
+    /// The ranked list of a first page.
     async fn rank(
         &self,
         request: &SearchRequest,
@@ -69,49 +80,138 @@ impl Engine {
         snapshot: &Arc<Snapshot>,
         trace: &mut Trace,
     ) -> Result<Frozen, SearchError> {
+        let ranking = Ranking::new(request, query, &self.config)?;
         let deadline = trace.started() + request.timeout.unwrap_or(self.config.timeout);
         let begun = Instant::now();
         let allowed = self.allowed(snapshot, query.filter.clone()).await?;
+        let pinned = Pinned::new(snapshot, &allowed, query.filter.is_some());
         trace.took(Stage::Filter, begun.elapsed());
 
-        if query.bag.is_empty() || request.sort != Sort::Relevance {
-            let matching = self.matching_most(query, snapshot, &allowed).await?;
-            if query.bag.is_empty() || !matching.is_empty() {
-                let total = Total { value: matching.len(), exact: true };
-                let (sort, most, snapshot) = (request.sort, self.config.sorted, snapshot.clone());
-                let ranked = self.pool.run(move || sorted(sort, &matching, &snapshot, most)).await?;
-                return Ok(Frozen { key: key(request), ranked, total, note: None });
+        if query.bag.is_empty() || ranking.sort != Sort::Relevance {
+            let covering = self.matching_most(query, snapshot, &allowed).await?;
+            if query.bag.is_empty() || !covering.posts.is_empty() {
+                return self.sorted_list(request, ranking, query, covering, snapshot, pinned, trace).await;
             }
         }
 
         let (lexical, dense) = tokio::join!(
-            self.retrieve_lexical(request.mode, query, snapshot, &allowed),
-            self.retrieve_dense(request.mode, query, snapshot, &allowed, deadline),
+            self.retrieve_lexical(ranking.mode, query, snapshot, &allowed),
+            self.retrieve_dense(ranking.mode, query, snapshot, &allowed, deadline),
         );
         let legs = Legs::from_results(lexical, dense, trace)?;
 
         let begun = Instant::now();
-        let fusion = request.fusion.unwrap_or(self.config.fusion);
-        let candidates = self.fuse(query, snapshot, &legs, fusion).await?;
+        let candidates = self.fuse(query, snapshot, &legs, ranking.fusion).await?;
         trace.took(Stage::Fuse, begun.elapsed());
 
-        if request.sort != Sort::Relevance {
-            let best: RoaringBitmap = candidates.0.iter().take(NEAREST).map(|c| c.ordinal.0).collect();
-            let ranked = sorted(request.sort, &best, snapshot, NEAREST);
-            let note = Some("no post holds most of the query: these are the nearest in meaning");
-            return Ok(Frozen { key: key(request), ranked, total: Total { value: 0, exact: true }, note });
+        if ranking.sort != Sort::Relevance {
+            let best = candidates.list.iter().take(NEAREST).map(|c| c.ordinal.0).collect();
+            let nearest = Covering { posts: best, more: false };
+            let mut list =
+                self.sorted_list(request, ranking, query, nearest, snapshot, pinned, trace).await?;
+            list.total.exact = false;
+            list.note = Some("no post holds most of the query: these are the nearest in meaning");
+            return Ok(list);
         }
 
         let begun = Instant::now();
-        let options = request.rerank.unwrap_or(self.config.rerank);
-        let head = self.rerank(query, snapshot, &candidates, options, deadline).await;
+        let head = self.rerank(query, snapshot, &candidates, ranking.rerank, deadline).await;
         let head = trace.or_fallback(Stage::Rerank, head, Vec::new);
         if !head.is_empty() {
             trace.took(Stage::Rerank, begun.elapsed());
         }
 
-        let total = legs.total(request.mode);
-        let ranked = ranked_list(&candidates, head, legs.lexical.as_ref());
-        Ok(Frozen { key: key(request), ranked, total, note: None })
+        let begun = Instant::now();
+        let exact = legs.exact();
+        let mut places = by_relevance(&candidates, &head, ranking.explain);
+        exact.raise(&mut places, self.config.exact_rank);
+        note_relevance(&mut places);
+        weigh(&mut places, snapshot.columns(), ranking.recency, ranking.engagement, ranking.now);
+        note_ranks(&mut places, |ranks, rank| ranks.weighed = rank);
+        let (first, left_out) = self.arrange(places, ranking, snapshot).await?;
+        trace.took(Stage::Arrange, begun.elapsed());
+
+        let found = candidates.list.iter().filter(|c| c.lexical.is_some_and(|s| s.value() > 0.0)).count();
+        let explanation = ranking.explain.then(|| {
+            let count = |leg: fn(&Candidate) -> bool| candidates.list.iter().filter(|c| leg(c)).count();
+            Box::new(SearchExplanation {
+                now: ranking.now,
+                depth: self.config.depth,
+                lexical: count(|c| c.lexical_rank.is_some()),
+                vector: count(|c| c.vector_rank.is_some()),
+                candidates: candidates.list.len(),
+                reranked: head.len(),
+                fusion: Some(ranking.fusion),
+                shares: candidates.shares,
+                ideal: legs.ideal(),
+                exact: (exact.words.clone(), exact.holders.len()),
+                near_duplicates: left_out.near_duplicates,
+                author_limit: left_out.author_limit,
+                removed: left_out.named,
+            })
+        });
+        Ok(Frozen {
+            key: key(request),
+            first,
+            more: legs.matched() > found as u64,
+            tail: OnceCell::new(),
+            cut: false,
+            taken: candidates.list.iter().map(|c| c.ordinal.0).collect(),
+            rules: ranking.rules,
+            most: ranking.most,
+            total: legs.total(ranking.mode),
+            matching: if legs.lexical.is_some() { Matching::Words } else { Matching::These(legs.nearest()) },
+            pinned,
+            note: None,
+            explanation,
+        })
+    }
+
+    /// A list in the order of time or engagement.
+    #[expect(clippy::too_many_arguments, reason = "the same arrow as above, for lists without scores")]
+    async fn sorted_list(
+        &self,
+        request: &SearchRequest,
+        ranking: Ranking,
+        query: &ParsedQuery,
+        covering: Covering,
+        snapshot: &Arc<Snapshot>,
+        pinned: Pinned,
+        trace: &mut Trace,
+    ) -> Result<Frozen, SearchError> {
+        let begun = Instant::now();
+        let Covering { posts, more } = covering;
+        let matching = if query.bag.is_empty() { Matching::Allowed } else { Matching::These(posts.clone()) };
+        let total = Total { value: posts.len(), exact: !more };
+        let cut = more || posts.len() > ranking.most as u64;
+        let (shot, sort) = (snapshot.clone(), ranking.sort);
+        let places =
+            self.pool.run(move || sorted(sort, &posts, &shot, ranking.most, ranking.explain)).await?;
+        let (first, left_out) = self.arrange(places, Ranking { diversity: 0.0, ..ranking }, snapshot).await?;
+        trace.took(Stage::Arrange, begun.elapsed());
+        let explanation = ranking.explain.then(|| {
+            Box::new(SearchExplanation {
+                now: ranking.now,
+                near_duplicates: left_out.near_duplicates,
+                author_limit: left_out.author_limit,
+                removed: left_out.named,
+                ..SearchExplanation::default()
+            })
+        });
+        Ok(Frozen {
+            key: key(request),
+            first,
+            more: false,
+            tail: OnceCell::new(),
+            cut,
+            taken: RoaringBitmap::new(),
+            rules: ranking.rules,
+            most: ranking.most,
+            total,
+            matching,
+            pinned,
+            note: None,
+            explanation,
+        })
     }
 }

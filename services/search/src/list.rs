@@ -1,16 +1,18 @@
-//! The ranked list: candidates with their last score, or posts in the order of a column.
+//! The ranked list: candidates with their relevance, the lexical hits behind them, or posts in the order of a column.
 
 use std::sync::Arc;
 
-use bowerbird_lexical::{Bm25, LexicalHits};
+use bowerbird_lexical::{BagQuery, Bm25};
 use bowerbird_live::{Allowed, Snapshot};
-use bowerbird_posts::{Counts, Ordinal};
+use bowerbird_posts::Ordinal;
 use bowerbird_vector::Cosine;
 use roaring::RoaringBitmap;
 
 use crate::engine::Engine;
 use crate::error::SearchError;
-use crate::fuse::{Candidate, Candidates, FULL_COVERAGE};
+use crate::explain::{Part, Parts, Ranks};
+use crate::features::engagement;
+use crate::fuse::{Blended, Candidates, FULL_COVERAGE};
 use crate::page::Scores;
 use crate::plan::ParsedQuery;
 use crate::request::Sort;
@@ -19,12 +21,66 @@ use crate::request::Sort;
 pub(crate) const NEAREST: usize = 30;
 
 /// A place in a ranked list.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reranked {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
     /// The post.
     pub ordinal: Ordinal,
     /// Its scores.
     pub scores: Scores,
+    /// Near-duplicates that were folded into it, best first; they have none of their own.
+    pub folded: Vec<Place>,
+    /// How the score arose, when that was asked for.
+    pub parts: Option<Box<Parts>>,
+}
+
+impl Place {
+    /// A place with its scores.
+    pub fn new(ordinal: Ordinal, scores: Scores) -> Self {
+        Self { ordinal, scores, folded: Vec::new(), parts: None }
+    }
+
+    /// Changes the explanation, if there is one.
+    pub fn note(&mut self, change: impl FnOnce(&mut Parts)) {
+        if let Some(parts) = &mut self.parts {
+            change(parts);
+        }
+    }
+}
+
+/// Writes down where each of `places` stands now.
+pub(crate) fn note_ranks(places: &mut [Place], note: impl Fn(&mut Ranks, usize)) {
+    for (rank, place) in (1..).zip(places) {
+        place.note(|parts| note(&mut parts.ranks, rank));
+    }
+}
+
+/// Writes down relevance and its order.
+pub(crate) fn note_relevance(places: &mut [Place]) {
+    for (rank, place) in (1..).zip(places) {
+        let relevance = place.scores.r#final;
+        place.note(|parts| {
+            parts.relevance = relevance;
+            parts.ranks.relevance = rank;
+        });
+    }
+}
+
+/// The posts that a list was made from, by a word, a filter or their nearness.
+#[derive(Clone, Debug)]
+pub(crate) enum Matching {
+    /// Allowed posts that hold a word of the query.
+    Words,
+    /// Every allowed post.
+    Allowed,
+    /// These.
+    These(RoaringBitmap),
+}
+
+/// Allowed posts that hold most of the query.
+pub(crate) struct Covering {
+    pub posts: RoaringBitmap,
+    /// Whether there may be more than could be looked at.
+    pub more: bool,
 }
 
 impl Engine {
@@ -34,60 +90,97 @@ impl Engine {
         query: &ParsedQuery,
         snapshot: &Arc<Snapshot>,
         allowed: &Allowed,
-    ) -> Result<RoaringBitmap, SearchError> {
+    ) -> Result<Covering, SearchError> {
         if query.bag.is_empty() {
-            return Ok((*allowed.bitmap).clone());
+            return Ok(Covering { posts: (*allowed.bitmap).clone(), more: false });
         }
         let (snapshot, bag, allowed) = (snapshot.clone(), query.bag.clone(), allowed.bitmap.clone());
-        let most = self.config.sorted;
+        let most = self.config.max_hits;
         let found = self.pool.run(move || snapshot.lexical().search(&bag, Some(&allowed), most)).await??;
         let enough = FULL_COVERAGE * found.ideal;
         let covering = found.hits.iter().filter(|(_, score)| score.value() >= enough);
-        Ok(covering.map(|(ordinal, _)| ordinal.0).collect())
+        let posts: RoaringBitmap = covering.map(|(ordinal, _)| ordinal.0).collect();
+        let more = found.total > most as u64 && posts.len() == most as u64;
+        Ok(Covering { posts, more })
     }
 }
 
-/// The reranked head, the rest of the candidates, and then the lexical hits that fusion did not take.
+/// The reranked head and then the rest of the candidates, by relevance; see [`crate::explain`] for the formula.
 ///
-/// Final scores fall from part to part: a head scores 1 to 2, other candidates 0 to 1, the tail below 0.
-pub(crate) fn ranked_list(
-    candidates: &Candidates,
-    head: Vec<(usize, f32, f32)>,
-    lexical: Option<&LexicalHits>,
-) -> Vec<Reranked> {
-    let scores = |candidate: &Candidate, rerank: Option<f32>, last: f32| Scores {
-        lexical: candidate.lexical.map(Bm25::value),
-        vector: candidate.vector.map(Cosine::get),
-        fused: Some(candidate.fused.0),
-        rerank,
-        r#final: last,
-    };
-    let mut ranked = Vec::with_capacity(candidates.0.len());
-    for (at, logit, blended) in &head {
-        let candidate = &candidates.0[*at];
-        let scores = scores(candidate, Some(*logit), 1.0 + blended);
-        ranked.push(Reranked { ordinal: candidate.ordinal, scores });
-    }
-    for candidate in &candidates.0[head.len()..] {
-        ranked.push(Reranked {
-            ordinal: candidate.ordinal,
-            scores: scores(candidate, None, candidate.fused.0),
+/// `head` holds positions in `candidates`, best first.
+pub(crate) fn by_relevance(candidates: &Candidates, head: &[(usize, Blended)], explain: bool) -> Vec<Place> {
+    let place = |at: usize, rerank: Option<Blended>| {
+        let candidate = &candidates.list[at];
+        let fused = candidate.fused.0;
+        let relevance = match rerank {
+            Some(blended) => f32::midpoint(1.0, blended.score),
+            None if head.is_empty() => fused,
+            None => fused / 2.0,
+        };
+        let scores = Scores {
+            lexical: candidate.lexical.map(Bm25::value),
+            vector: candidate.vector.map(Cosine::get),
+            fused: Some(fused),
+            rerank: rerank.map(|blended| blended.raw_logit),
+            r#final: relevance,
+        };
+        let mut place = Place::new(candidate.ordinal, scores);
+        place.parts = explain.then(|| {
+            Box::new(Parts {
+                part: if rerank.is_some() { Part::Head } else { Part::Candidate },
+                scaled: candidate.scaled,
+                shares: candidates.shares,
+                rerank,
+                relevance,
+                ranks: Ranks {
+                    lexical: candidate.lexical_rank,
+                    vector: candidate.vector_rank,
+                    fused: at + 1,
+                    ..Ranks::default()
+                },
+                ..Parts::default()
+            })
         });
-    }
-    if let Some(lexical) = lexical {
-        let taken: RoaringBitmap = candidates.0.iter().map(|c| c.ordinal.0).collect();
-        for (ordinal, score) in lexical.hits.iter().filter(|(ordinal, _)| !taken.contains(ordinal.0)) {
-            let score = score.value();
-            let scores =
-                Scores { lexical: Some(score), r#final: -1.0 / (1.0 + score.max(0.0)), ..Scores::default() };
-            ranked.push(Reranked { ordinal: *ordinal, scores });
-        }
-    }
-    ranked
+        place
+    };
+    let mut places = Vec::with_capacity(candidates.list.len());
+    places.extend(head.iter().map(|(at, blended)| place(*at, Some(*blended))));
+    places.extend((head.len()..candidates.list.len()).map(|at| place(at, None)));
+    places
+}
+
+/// The best lexical hits among `allowed` that are not `taken`, at most `most`, and whether there are more.
+///
+/// Their final scores lie below 0, behind every candidate.
+pub(crate) fn lexical_tail(
+    snapshot: &Snapshot,
+    bag: &BagQuery,
+    allowed: RoaringBitmap,
+    taken: &RoaringBitmap,
+    most: usize,
+    explain: bool,
+) -> Result<(Vec<Place>, bool), SearchError> {
+    let found = snapshot.lexical().search(bag, Some(&(allowed - taken)), most)?;
+    let more = found.total > found.hits.len() as u64;
+    let place = |(ordinal, score): (Ordinal, Bm25)| {
+        let score = score.value();
+        let r#final = -1.0 / (1.0 + score.max(0.0));
+        let mut place = Place::new(ordinal, Scores { lexical: Some(score), r#final, ..Scores::default() });
+        place.parts =
+            explain.then(|| Box::new(Parts { part: Part::Tail, relevance: r#final, ..Parts::default() }));
+        place
+    };
+    Ok((found.hits.into_iter().map(place).collect(), more))
 }
 
 /// The first `most` of `posts` by time or engagement, newest ordinal first among equals.
-pub(crate) fn sorted(sort: Sort, posts: &RoaringBitmap, snapshot: &Snapshot, most: usize) -> Vec<Reranked> {
+pub(crate) fn sorted(
+    sort: Sort,
+    posts: &RoaringBitmap,
+    snapshot: &Snapshot,
+    most: usize,
+    explain: bool,
+) -> Vec<Place> {
     let columns = snapshot.columns();
     let key = |ordinal| match sort {
         Sort::Engagement => engagement(columns.counts(Ordinal(ordinal))),
@@ -96,30 +189,12 @@ pub(crate) fn sorted(sort: Sort, posts: &RoaringBitmap, snapshot: &Snapshot, mos
     let mut keyed: Vec<(i64, u32)> = posts.iter().map(|ordinal| (key(ordinal), ordinal)).collect();
     keyed.sort_unstable_by(|a, b| b.cmp(a));
     keyed.truncate(most);
-    let place = |(key, ordinal): (i64, u32)| Reranked {
-        ordinal: Ordinal(ordinal),
-        scores: Scores { r#final: key as f32, ..Scores::default() },
+    let place = |(key, ordinal): (i64, u32)| {
+        let r#final = key as f32;
+        let mut place = Place::new(Ordinal(ordinal), Scores { r#final, ..Scores::default() });
+        place.parts =
+            explain.then(|| Box::new(Parts { part: Part::Sorted, relevance: r#final, ..Parts::default() }));
+        place
     };
     keyed.into_iter().map(place).collect()
-}
-
-/// `likes + 2·reposts + 2·replies`: an act that others see counts twice one that they do not.
-fn engagement(counts: Counts) -> i64 {
-    let sum = counts
-        .likes
-        .saturating_add(counts.reposts.saturating_mul(2))
-        .saturating_add(counts.replies.saturating_mul(2));
-    i64::try_from(sum).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn engagement_never_overflows() {
-        let counts = Counts { likes: 1, reposts: 2, replies: 3, views: 1000 };
-        assert_eq!(engagement(counts), 11);
-        assert_eq!(engagement(Counts { likes: u64::MAX, reposts: u64::MAX, replies: 0, views: 0 }), i64::MAX);
-    }
 }

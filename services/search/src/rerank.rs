@@ -9,12 +9,13 @@ use bowerbird_scheduler::{Job, Priority};
 
 use crate::engine::Engine;
 use crate::error::SearchError;
-use crate::fuse::{Candidates, Fused, blend};
+use crate::fuse::{Blended, Candidates, Fused, blend};
 use crate::plan::ParsedQuery;
 use crate::request::RerankOptions;
 
 impl Engine {
-    /// Scores the best candidates with the cross-encoder. Empty when the stage is off.
+    /// Scores the best candidates with the cross-encoder: positions in `candidates`, best first. Empty when the stage
+    /// is off.
     ///
     /// All or nothing: a head of which some posts have a logit and some have none has no honest order.
     pub(crate) async fn rerank(
@@ -24,8 +25,8 @@ impl Engine {
         candidates: &Candidates,
         options: RerankOptions,
         deadline: Instant,
-    ) -> Result<Vec<(usize, f32, f32)>, SearchError> {
-        let head = &candidates.0[..options.depth.min(candidates.0.len())];
+    ) -> Result<Vec<(usize, Blended)>, SearchError> {
+        let head = &candidates.list[..options.depth.min(candidates.list.len())];
         if head.len() < 2 || options.blend <= 0.0 {
             return Ok(Vec::new());
         }
@@ -44,14 +45,9 @@ impl Engine {
             logits.push(score?.get());
         }
         let fused: Vec<Fused> = head.iter().map(|c| c.fused).collect();
-        let scores = blend(&fused, &logits, options.blend);
-        let mut order: Vec<(usize, f32, f32)> = scores
-            .into_iter()
-            .zip(logits)
-            .enumerate()
-            .map(|(at, (score, logit))| (at, logit, score))
-            .collect();
-        order.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
+        let blended = blend(&fused, &logits, options.blend);
+        let mut order: Vec<(usize, Blended)> = blended.into_iter().enumerate().collect();
+        order.sort_by(|a, b| b.1.score.total_cmp(&a.1.score).then(a.0.cmp(&b.0)));
         Ok(order)
     }
 }

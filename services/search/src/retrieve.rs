@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bowerbird_lexical::{BagQuery, LexicalHits};
+use bowerbird_lexical::{BagQuery, LexicalError, LexicalHits};
 use bowerbird_live::{Allowed, Filter, Snapshot};
 use bowerbird_models_api::{Embedding, TextRole};
 use bowerbird_posts::Ordinal;
 use bowerbird_scheduler::{Job, Priority, SchedulerError};
 use bowerbird_vector::{Cosine, PointId};
+use roaring::RoaringBitmap;
 
 use crate::engine::Engine;
 use crate::error::SearchError;
-use crate::fuse::{Candidate, Candidates, Fused, Fusion, fuse};
+use crate::exact::Exact;
+use crate::fuse::{Candidate, Candidates, Fusion, fuse};
 use crate::page::Total;
 use crate::plan::ParsedQuery;
 use crate::request::Mode;
@@ -34,15 +36,22 @@ impl Engine {
         query: &ParsedQuery,
         snapshot: &Arc<Snapshot>,
         allowed: &Allowed,
-    ) -> Leg<LexicalHits> {
+    ) -> Leg<Lexical> {
         if mode == Mode::Vector {
             return Leg::Off;
         }
         let begun = Instant::now();
         let (snapshot, bag, allowed) = (snapshot.clone(), query.bag.clone(), allowed.bitmap.clone());
-        let limit = self.config.depth.max(self.config.tail);
-        let found = self.pool.run(move || snapshot.lexical().search(&bag, Some(&allowed), limit)).await;
-        match found {
+        let (depth, exact_rank) = (self.config.depth, self.config.exact_rank);
+        let found = self.pool.run(move || -> Result<Lexical, LexicalError> {
+            let hits = snapshot.lexical().search(&bag, Some(&allowed), depth)?;
+            // BM25 alone has no near-misses to guard against.
+            let guarded = mode != Mode::Lexical && exact_rank > 0;
+            let exact =
+                if guarded { Exact::find(snapshot.lexical(), &bag, &allowed)? } else { Exact::default() };
+            Ok(Lexical { hits, exact })
+        });
+        match found.await {
             Ok(Ok(hits)) => Leg::Ran { hits, times: vec![(Stage::Lexical, begun.elapsed())] },
             Ok(Err(error)) => Leg::Failed { stage: Stage::Lexical, error: error.into() },
             Err(error) => Leg::Failed { stage: Stage::Lexical, error },
@@ -96,7 +105,7 @@ impl Engine {
         let (snapshot, bag) = (snapshot.clone(), query.bag.clone());
         let embedding = legs.dense.as_ref().map(|dense| dense.embedding.clone());
         let lexical_ran = legs.lexical.is_some();
-        let ideal = legs.lexical.as_ref().map_or(0.0, |lexical| lexical.ideal);
+        let ideal = legs.ideal();
         self.pool
             .run(move || back_fill(pool, &snapshot, lexical_ran.then_some(&bag), embedding.as_ref()))
             .await?
@@ -111,6 +120,12 @@ pub(crate) enum Leg<T> {
     Failed { stage: Stage, error: SearchError },
 }
 
+/// The lexical list, and the posts that hold every rare word.
+pub(crate) struct Lexical {
+    pub hits: LexicalHits,
+    pub exact: Exact,
+}
+
 /// The dense list and the vector it is nearest to.
 pub(crate) struct Dense {
     pub embedding: Embedding,
@@ -119,14 +134,14 @@ pub(crate) struct Dense {
 
 /// What retrieval gave: at least one leg.
 pub(crate) struct Legs {
-    pub lexical: Option<LexicalHits>,
+    pub lexical: Option<Lexical>,
     pub dense: Option<Dense>,
 }
 
 impl Legs {
     /// One leg may fail, and the trace says so; both failing is an outage.
     pub fn from_results(
-        lexical: Leg<LexicalHits>,
+        lexical: Leg<Lexical>,
         dense: Leg<Dense>,
         trace: &mut Trace,
     ) -> Result<Self, SearchError> {
@@ -177,24 +192,18 @@ impl Legs {
         Ok(legs)
     }
 
-    /// The best `depth` of each leg, each post once, leg scores filled where the leg found it.
+    /// The best `depth` of each leg and the holders of every rare word, each post once, leg scores filled where the leg found it.
     fn pool(&self, depth: usize) -> Vec<Candidate> {
         let mut pool: Vec<Candidate> = Vec::with_capacity(2 * depth);
         let mut at = std::collections::HashMap::new();
         let mut place = |ordinal: Ordinal, pool: &mut Vec<Candidate>| {
             *at.entry(ordinal).or_insert_with(|| {
-                pool.push(Candidate {
-                    ordinal,
-                    lexical: None,
-                    vector: None,
-                    lexical_rank: None,
-                    vector_rank: None,
-                    fused: Fused(0.0),
-                });
+                pool.push(Candidate::new(ordinal));
                 pool.len() - 1
             })
         };
-        for (rank, (ordinal, score)) in (1..).zip(self.lexical.iter().flat_map(|l| &l.hits).take(depth)) {
+        for (rank, (ordinal, score)) in (1..).zip(self.lexical.iter().flat_map(|l| &l.hits.hits).take(depth))
+        {
             let at = place(*ordinal, &mut pool);
             pool[at].lexical = Some(*score);
             pool[at].lexical_rank = Some(rank);
@@ -204,12 +213,35 @@ impl Legs {
             pool[at].vector = Some(*score);
             pool[at].vector_rank = Some(rank);
         }
+        for ordinal in self.lexical.iter().flat_map(|l| &l.exact.holders) {
+            place(*ordinal, &mut pool);
+        }
         pool
+    }
+
+    /// What BM25 gives a post with every word of the query; 0 when unknown.
+    pub fn ideal(&self) -> f32 {
+        self.lexical.as_ref().map_or(0.0, |lexical| lexical.hits.ideal)
+    }
+
+    /// The rare words of the query and their holders.
+    pub fn exact(&self) -> Exact {
+        self.lexical.as_ref().map_or_else(Exact::default, |lexical| lexical.exact.clone())
+    }
+
+    /// Allowed posts that hold a word of the query; 0 when the lexical leg did not run.
+    pub fn matched(&self) -> u64 {
+        self.lexical.as_ref().map_or(0, |lexical| lexical.hits.total)
+    }
+
+    /// The posts of the dense list.
+    pub fn nearest(&self) -> RoaringBitmap {
+        self.dense.iter().flat_map(|dense| &dense.hits).map(|(point, _)| point.0).collect()
     }
 
     pub fn total(&self, mode: Mode) -> Total {
         match (&self.lexical, &self.dense) {
-            (Some(lexical), _) => Total { value: lexical.total, exact: mode == Mode::Lexical },
+            (Some(lexical), _) => Total { value: lexical.hits.total, exact: mode == Mode::Lexical },
             (None, dense) => Total { value: dense.as_ref().map_or(0, |d| d.hits.len() as u64), exact: false },
         }
     }

@@ -3,5 +3,6 @@
 pub mod ads;
 pub mod answer;
 pub mod error;
+pub mod explain;
 pub mod posts;
 pub mod search;
