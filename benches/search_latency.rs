@@ -6,11 +6,12 @@
 #![expect(clippy::print_stdout, reason = "the output of a bench")]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bowerbird::eval::measure::latency;
 use bowerbird::stack::Stack;
 use bowerbird_benches::{POSTS, QUERIES, demo_without_caches};
-use bowerbird_search::{Mode, RerankOptions, SearchRequest};
+use bowerbird_search::{Collapse, Mode, Recency, RerankOptions, SearchRequest};
 
 const ROUNDS: usize = 3;
 
@@ -25,11 +26,19 @@ fn main() {
 async fn run(stack: &Stack) {
     let rerank = stack.engine.config().rerank;
     let off = RerankOptions { depth: 0, ..rerank };
+    let bare = SearchRequest { rerank: Some(off), collapse: Some(Collapse::None), ..SearchRequest::new("") };
+    let hybrid = SearchRequest { mode: Mode::Hybrid, ..bare.clone() };
+    let folded = SearchRequest { collapse: Some(Collapse::NearDuplicates), ..hybrid.clone() };
+    let week = Recency { half_life: Duration::from_hours(7 * 24), weight: 0.2 };
     let variants = [
-        ("lexical", Mode::Lexical, off),
-        ("vector", Mode::Vector, off),
-        ("fused", Mode::Hybrid, off),
-        ("reranked", Mode::Hybrid, rerank),
+        ("lexical", SearchRequest { mode: Mode::Lexical, ..bare.clone() }),
+        ("vector", SearchRequest { mode: Mode::Vector, ..bare }),
+        ("fused", hybrid.clone()),
+        ("+folded", folded.clone()),
+        ("+recency", SearchRequest { recency: Some(week), ..hybrid.clone() }),
+        ("+mmr", SearchRequest { diversity: Some(0.3), ..hybrid.clone() }),
+        ("+explain", SearchRequest { explain: true, ..hybrid }),
+        ("reranked", SearchRequest { rerank: Some(rerank), ..folded }),
     ];
     let mut totals: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     let mut stages: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
@@ -37,23 +46,23 @@ async fn run(stack: &Stack) {
     for round in 0..=ROUNDS {
         for q in QUERIES {
             let mut tops: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-            for (name, mode, rerank) in variants {
-                let request = SearchRequest { mode, rerank: Some(rerank), ..SearchRequest::new(q) };
+            for (name, template) in &variants {
+                let request = SearchRequest { text: q.to_owned(), ..template.clone() };
                 let page = stack.engine.search(&request).await.expect("a page");
                 assert!(page.degraded.is_empty(), "{q}: {:?} was skipped", page.degraded);
                 tops.insert(name, page.hits.iter().map(|hit| hit.post.id.to_string()).collect());
                 // The first round warms up.
                 if round > 0 {
                     totals.entry(name).or_default().push(page.took.as_secs_f64() * 1e3);
-                    if name == "reranked" {
+                    if *name == "reranked" {
                         for (stage, time) in &page.stages {
                             stages.entry(stage.name()).or_default().push(time.as_secs_f64() * 1e3);
                         }
                     }
                 }
             }
-            for (name, _, _) in variants {
-                let shared = tops[name].iter().filter(|id| tops["reranked"].contains(id)).count();
+            for (name, _) in &variants {
+                let shared = tops[*name].iter().filter(|id| tops["reranked"].contains(id)).count();
                 overlap.entry(name).or_default().push(shared as f64 / tops["reranked"].len().max(1) as f64);
             }
         }

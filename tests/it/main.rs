@@ -5,6 +5,8 @@ mod bad_input;
 mod browser;
 mod concurrency;
 mod real_search;
+mod search_paging;
+mod search_ranking;
 mod snapshots;
 mod suggest;
 mod support;

@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::wire::search::{CollapseName, FusionName, ModeName, SortName};
 
 /// Search that answers and ads that pay for it, on your own machine.
 #[derive(Debug, Parser)]
@@ -172,12 +175,45 @@ pub struct SearchArgs {
     /// Print what `POST /v1/search` answers.
     #[arg(long)]
     pub json: bool,
-    /// Show the score of each stage.
+    /// Show how each hit came to its score and place.
     #[arg(long)]
     pub explain: bool,
     /// Hits on the page.
     #[arg(long, default_value_t = 10)]
     pub limit: usize,
+    /// Restrictions, in the same language as the query.
+    #[arg(long, value_name = "QUERY")]
+    pub filter: Option<String>,
+    /// Order of the hits.
+    #[arg(long, value_enum, default_value = "relevance")]
+    pub sort: SortName,
+    /// Which legs retrieve.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub mode: ModeName,
+    /// How the legs are joined.
+    #[arg(long, value_enum)]
+    pub fusion: Option<FusionName>,
+    /// Count the values of a field (author, lang, tags, mentions, attributes.NAME); may be repeated.
+    #[arg(long = "facet", value_name = "FIELD")]
+    pub facets: Vec<String>,
+    /// Share of freshness in the score, 0 to 1.
+    #[arg(long, value_name = "SHARE")]
+    pub recency_weight: Option<f32>,
+    /// Age at which freshness has fallen to one half; 7d when only the share is given.
+    #[arg(long, value_name = "AGE", value_parser = humantime_serde::re::humantime::parse_duration)]
+    pub recency_half_life: Option<Duration>,
+    /// Share of engagement in the score, 0 to 1.
+    #[arg(long, value_name = "SHARE")]
+    pub engagement_weight: Option<f32>,
+    /// What happens to posts that say the same.
+    #[arg(long, value_enum)]
+    pub collapse: Option<CollapseName>,
+    /// Most hits of one author.
+    #[arg(long, value_name = "N")]
+    pub max_per_author: Option<usize>,
+    /// How much the first hits should differ in meaning, 0 to 1.
+    #[arg(long, value_name = "SHARE")]
+    pub diversity: Option<f32>,
     /// The query.
     #[arg(required = true, allow_hyphen_values = true)]
     pub query: Vec<String>,

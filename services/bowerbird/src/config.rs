@@ -16,6 +16,8 @@ use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use serde::Deserialize;
 
+use crate::wire::search::CollapseName;
+
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -215,6 +217,8 @@ impl std::fmt::Debug for GeneratorConfig {
 pub struct SearchSettings {
     /// Candidates of each leg.
     pub depth: usize,
+    /// Most hits that the pages of one search reach; 2,000 where near-duplicates are folded.
+    pub max_hits: usize,
     /// Share of the dense leg in the fused score, 0 to 1.
     pub vector_weight: f32,
     /// Candidates scored by the cross-encoder; 0 turns it off.
@@ -224,6 +228,26 @@ pub struct SearchSettings {
     /// Most time of the cross-encoder; past it the fused order stands.
     #[serde(with = "humantime_serde")]
     pub rerank_budget: Duration,
+    /// Age at which the freshness of a post has fallen to one half.
+    #[serde(with = "humantime_serde")]
+    pub recency_half_life: Duration,
+    /// Share of freshness in the score of a search that states none, 0 to 1; 0 leaves it out.
+    pub recency_weight: f32,
+    /// Share of engagement in the score of a search that states none, 0 to 1; together with freshness at most 1.
+    pub engagement_weight: f32,
+    /// What happens to near-duplicates in lists by relevance, where a search does not say.
+    pub collapse: CollapseName,
+    /// Most hits of one author, where a search does not say; no limit when absent.
+    pub max_per_author: Option<usize>,
+    /// How much the first hits differ in meaning, where a search does not say, 0 to 1.
+    pub diversity: f32,
+    /// Place to which a post is raised that holds every rare word of the query; 0 raises none.
+    pub exact_rank: usize,
+    /// Memory for the lists behind cursors.
+    pub cursor_memory: ByteSize,
+    /// Age at which a cursor expires.
+    #[serde(with = "humantime_serde")]
+    pub cursor_ttl: Duration,
     /// Most time of a search that states none.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
@@ -233,10 +257,20 @@ impl Default for SearchSettings {
     fn default() -> Self {
         Self {
             depth: 100,
+            max_hits: 10_000,
             vector_weight: 0.7,
             rerank_depth: 16,
             rerank_blend: 0.3,
             rerank_budget: Duration::from_millis(400),
+            recency_half_life: Duration::from_hours(7 * 24),
+            recency_weight: 0.0,
+            engagement_weight: 0.0,
+            collapse: CollapseName::NearDuplicates,
+            max_per_author: None,
+            diversity: 0.0,
+            exact_rank: 3,
+            cursor_memory: ByteSize::mib(64),
+            cursor_ttl: Duration::from_mins(10),
             timeout: Duration::from_secs(5),
         }
     }
@@ -353,6 +387,33 @@ impl Config {
             format!("search.depth is {}, expected 1 to 1000", self.search.depth),
         );
         check(
+            (1..=100_000).contains(&self.search.max_hits),
+            format!("search.max_hits is {}, expected 1 to 100000", self.search.max_hits),
+        );
+        for (name, value) in [
+            ("recency_weight", self.search.recency_weight),
+            ("engagement_weight", self.search.engagement_weight),
+            ("diversity", self.search.diversity),
+        ] {
+            check(share(value), format!("search.{name} is {value}, expected 0 to 1"));
+        }
+        let features = self.search.recency_weight + self.search.engagement_weight;
+        check(
+            features <= 1.0 || !share(self.search.recency_weight) || !share(self.search.engagement_weight),
+            format!("search.recency_weight and engagement_weight add up to {features}, expected at most 1"),
+        );
+        check(
+            (1..=3_155_760_000).contains(&self.search.recency_half_life.as_secs()),
+            format!(
+                "search.recency_half_life is {:?}, expected 1s to 100 years",
+                self.search.recency_half_life
+            ),
+        );
+        check(
+            self.search.max_per_author != Some(0),
+            "search.max_per_author is 0, expected 1 or more: leave it out for no limit".into(),
+        );
+        check(
             share(self.search.vector_weight),
             format!("search.vector_weight is {}, expected 0 to 1", self.search.vector_weight),
         );
@@ -436,11 +497,19 @@ mod tests {
         let error = load("[search]\ndept = 3").expect_err("unknown").to_string();
         assert!(error.contains("dept"), "{error}");
         let error = load(
-            "[search]\ndepth = 0\nvector_weight = 7.0\n[ads]\nslots = 9\n[answer.compose]\nmmr_lambda = 9.0",
+            "[search]\ndepth = 0\nvector_weight = 7.0\nmax_hits = 0\nrecency_weight = 2.0\nmax_per_author = 0\n[ads]\nslots = 9\n[answer.compose]\nmmr_lambda = 9.0",
         )
         .expect_err("bad")
         .to_string();
-        for part in ["search.depth", "search.vector_weight", "ads.slots", "mmr_lambda"] {
+        for part in [
+            "search.depth",
+            "search.max_hits",
+            "search.recency_weight",
+            "search.max_per_author",
+            "search.vector_weight",
+            "ads.slots",
+            "mmr_lambda",
+        ] {
             assert!(error.contains(part), "{error}");
         }
         assert!(Config::load(Some(Path::new("/nowhere.toml"))).is_err());

@@ -22,7 +22,7 @@ use crate::wire::search::{SearchBody, SearchPage, page};
 
 /// A page, with its sponsored part when asked for.
 pub async fn search(stack: &Stack, body: &SearchBody, request_id: &str) -> Result<SearchPage, Problem> {
-    let organic = stack.engine.search(&body.request(stack.engine.config())).await?;
+    let organic = stack.engine.search(&body.request(stack.engine.config())?).await?;
     let ads = if body.ads && body.cursor.is_none() {
         sponsored(stack, &organic.query.text, is_sensitive(&organic.hits), body.explain).await
     } else {

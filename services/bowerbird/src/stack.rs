@@ -19,7 +19,7 @@ use bowerbird_onnx::{
 };
 use bowerbird_scheduler::{Encoders, EncodersConfig, Priority, SchedulerError};
 use bowerbird_search::suggest::{QueryLog, QueryLogConfig, Suggester};
-use bowerbird_search::{Engine, Fusion, RerankOptions, SearchConfig};
+use bowerbird_search::{Engine, Fusion, Recency, RerankOptions, SearchConfig};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -352,6 +352,18 @@ fn search_config(config: &Config) -> SearchConfig {
             blend: config.search.rerank_blend,
             budget: Some(config.search.rerank_budget),
         },
+        max_hits: config.search.max_hits,
+        recency: (config.search.recency_weight > 0.0).then_some(Recency {
+            half_life: config.search.recency_half_life,
+            weight: config.search.recency_weight,
+        }),
+        engagement: config.search.engagement_weight,
+        collapse: config.search.collapse.into(),
+        max_per_author: config.search.max_per_author,
+        diversity: config.search.diversity,
+        exact_rank: config.search.exact_rank,
+        cursor_bytes: config.search.cursor_memory.as_u64(),
+        cursor_ttl: config.search.cursor_ttl,
         timeout: config.search.timeout,
         threads: cores().clamp(2, 16),
         ..SearchConfig::default()

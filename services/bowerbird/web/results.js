@@ -55,7 +55,7 @@ function hitCard(hit, id, place, best) {
       { class: "body" },
       el("p", { class: "byline" }, post.author ? searchLink(operatorTerm("from", post.author), author) : author, timeElement(post.created_at)),
       el("p", { class: "text", dir: "auto", lang: post.lang }, postText(String(post.text ?? ""), hit.highlights, searchLink)),
-      el("div", { class: "meta" }, terms(post), links(post), counts(post.counts), toggle),
+      el("div", { class: "meta" }, terms(post), links(post), counts(post.counts), alike(hit.collapsed), toggle),
       why,
     ),
   );
@@ -87,6 +87,13 @@ function counts(values) {
       const spoken = noun === "reply" && values[name] !== 1 ? `${wholeNumber(values[name])} replies` : plural(values[name], noun);
       return el("span", { class: "count", title: spoken }, icon(name), el("span", { "aria-hidden": "true" }, compactNumber(values[name])), el("span", { class: "unseen" }, spoken));
     });
+}
+
+/** "2 more posts say the same", with their ids for who wants them. */
+function alike(collapsed) {
+  if (!(collapsed?.count > 0)) return [];
+  const said = `${plural(collapsed.count, "more post")} ${collapsed.count === 1 ? "says" : "say"} the same`;
+  return [el("span", { class: "count alike", title: (collapsed.ids ?? []).join(", ") }, said)];
 }
 
 const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));

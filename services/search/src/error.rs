@@ -27,6 +27,16 @@ pub enum SearchError {
         /// Page size found.
         found: usize,
     },
+    /// A setting of the ranking is out of range.
+    #[error("{name} is {found}, expected {expected}")]
+    Option {
+        /// Field of the request.
+        name: &'static str,
+        /// Value found.
+        found: String,
+        /// Range expected.
+        expected: &'static str,
+    },
     /// A `filter` that is not made of operators.
     #[error("filter {found:?} does not parse: {reason}")]
     Filter {

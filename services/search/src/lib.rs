@@ -1,27 +1,42 @@
 //! A query from text to page.
 //!
-//! [`Engine::search`] reads top to bottom: parse, retrieve from both legs, fuse, rerank, page. Each arrow carries a
-//! plain struct: [`ParsedQuery`] → hits of each leg → [`Candidates`] → ranked list → [`ResultPage`]. The room knows
-//! posts, indexes and encoders; it knows no HTTP, no answer and no ad.
+//! [`Engine::search`] reads top to bottom: parse, retrieve from both legs, fuse, rerank, weigh and arrange, page. Each
+//! arrow carries a plain struct: [`ParsedQuery`] → hits of each leg → [`Candidates`] → list of [`Place`]s →
+//! [`ResultPage`]. The room knows posts, indexes and encoders; it knows no HTTP, no answer and no ad.
 
+mod arrange;
 mod compute;
+mod config;
 mod cursor;
+pub mod diversity;
+mod dress;
 mod engine;
 mod error;
+mod exact;
+pub mod explain;
+pub mod features;
 mod fuse;
+mod list;
 mod page;
 mod parse;
 mod plan;
 mod request;
+mod rerank;
+mod retrieve;
+pub mod similar;
 pub mod suggest;
 mod trace;
 
+pub use bowerbird_lexical::{TermKind, TermScore};
 pub use compute::ComputePool;
-pub use engine::{Engine, Reranked, SearchConfig};
+pub use config::SearchConfig;
+pub use engine::Engine;
 pub use error::SearchError;
-pub use fuse::{Candidate, Candidates, FULL_COVERAGE, Fused, Fusion, blend, fuse};
-pub use page::{Hit, ResultPage, Scores, Total};
+pub use features::Recency;
+pub use fuse::{Blended, Candidate, Candidates, FULL_COVERAGE, Fused, Fusion, Scaled, Shares, blend, fuse};
+pub use list::Place;
+pub use page::{Collapsed, Hit, ResultPage, Scores, Total};
 pub use parse::{Node, ParseError, parse};
 pub use plan::{IgnoredOperator, ParsedQuery};
-pub use request::{Mode, RerankOptions, SearchRequest, Sort};
+pub use request::{Collapse, Mode, RerankOptions, SearchRequest, Sort};
 pub use trace::{Stage, Trace};

@@ -21,6 +21,10 @@ pub enum Stage {
     Fuse,
     /// Cross-encoder.
     Rerank,
+    /// Features, near-duplicates, authors, diversity.
+    Arrange,
+    /// The lexical hits behind the candidates.
+    Tail,
     /// Posts, highlights, facets.
     Page,
 }
@@ -36,6 +40,8 @@ impl Stage {
             Self::Vector => "vector",
             Self::Fuse => "fuse",
             Self::Rerank => "rerank",
+            Self::Arrange => "arrange",
+            Self::Tail => "tail",
             Self::Page => "page",
         }
     }

@@ -1,5 +1,7 @@
 //! `bowerbird search`
 
+use std::time::Duration;
+
 use bowerbird_posts::Post;
 
 use super::{joined, open};
@@ -7,13 +9,15 @@ use crate::cli::SearchArgs;
 use crate::config::Config;
 use crate::flow;
 use crate::stack::Parts;
-use crate::wire::search::{ModeName, ScoresBody, SearchBody, SearchPage, SortName, Span};
+use crate::wire::explain::{FeatureBody, HitExplained, LegBody, SearchExplained};
+use crate::wire::search::{
+    EngagementBody, FusionBody, ModeName, RecencyBody, SearchBody, SearchPage, SortName, Span,
+};
 
 /// Runs `bowerbird search`.
 pub async fn run(config: &Config, args: SearchArgs) -> anyhow::Result<()> {
     let stack = open(config, &args.data_dir, Parts::SEARCH).await?;
-    let body =
-        SearchBody { limit: args.limit, explain: args.explain || args.json, ..plain(&joined(&args.query)) };
+    let body = body(&args);
     let page = flow::search(&stack, &body, "cli").await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&page)?);
@@ -21,6 +25,29 @@ pub async fn run(config: &Config, args: SearchArgs) -> anyhow::Result<()> {
         print(&page);
     }
     Ok(())
+}
+
+fn body(args: &SearchArgs) -> SearchBody {
+    let recency = (args.recency_weight.is_some() || args.recency_half_life.is_some()).then(|| RecencyBody {
+        half_life: args.recency_half_life.unwrap_or(Duration::from_hours(7 * 24)),
+        // A half-life without a share asks for one that shows.
+        weight: args.recency_weight.unwrap_or(0.2),
+    });
+    SearchBody {
+        limit: args.limit,
+        explain: args.explain || args.json,
+        filter: args.filter.clone(),
+        sort: args.sort,
+        mode: args.mode,
+        fusion: args.fusion.map(|mode| FusionBody { mode, weight: None, k: None }),
+        facets: args.facets.clone(),
+        recency,
+        engagement: args.engagement_weight.map(|weight| EngagementBody { weight }),
+        collapse: args.collapse,
+        max_per_author: args.max_per_author,
+        diversity: args.diversity,
+        ..plain(&joined(&args.query))
+    }
 }
 
 /// A search body with every default.
@@ -33,6 +60,12 @@ pub fn plain(q: &str) -> SearchBody {
         filter: None,
         sort: SortName::default(),
         fusion: None,
+        recency: None,
+        engagement: None,
+        collapse: None,
+        max_per_author: None,
+        diversity: None,
+        now: None,
         facets: Vec::new(),
         rerank: None,
         ads: false,
@@ -55,9 +88,22 @@ pub fn print(page: &SearchPage) {
     for hit in &page.hits {
         println!("{:>3}. {}", hit.rank, marked(&hit.post, &hit.highlights));
         println!("     @{} · {} · {}", hit.post.author, hit.post.created_at.strftime("%Y-%m-%d"), hit.id);
-        if let Some(scores) = hit.scores {
-            println!("     {}", explained(scores));
+        if let Some(collapsed) = &hit.collapsed {
+            let more = if collapsed.count == 1 { "post says" } else { "posts say" };
+            println!("     {} more {more} the same: {}", collapsed.count, collapsed.ids.join(", "));
         }
+        for line in hit.explain.iter().flat_map(explained) {
+            println!("     {line}");
+        }
+    }
+    for (field, counts) in &page.facets {
+        let counts = counts.as_array().into_iter().flatten();
+        let counts: Vec<String> =
+            counts.map(|c| format!("{} {}", printable(&c["value"]), c["count"])).collect();
+        println!("     {field}: {}", counts.join(", "));
+    }
+    if let Some(explain) = &page.explain {
+        println!("     {}", list_explained(explain));
     }
     let stages: Vec<String> = page
         .stages_ms
@@ -66,21 +112,80 @@ pub fn print(page: &SearchPage) {
         .collect();
     let more = if page.total.relation == "gte" { "at least " } else { "" };
     println!("     {more}{} posts match · {:.1} ms ({})", page.total.value, page.took_ms, stages.join(", "));
+    if page.truncated {
+        println!("     no page reaches further: search.max_hits is reached");
+    }
     if !page.degraded.is_empty() {
         println!("     skipped: {}", page.degraded.join(", "));
     }
 }
 
-fn explained(scores: ScoresBody) -> String {
-    let part = |name: &str, score: Option<f32>| score.map(|s| format!("{name} {s:.3}"));
-    let parts = [
-        part("bm25", scores.lexical),
-        part("cosine", scores.vector),
-        part("fused", scores.fused),
-        part("rerank", scores.rerank),
-        part("final", Some(scores.r#final)),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
+/// One line a step, so that the score can be followed from the words to the end.
+fn explained(explain: &HitExplained) -> Vec<String> {
+    let mut lines = Vec::new();
+    let terms: Vec<String> = explain.terms.iter().map(|t| format!("{} {:.3}", t.text, t.score)).collect();
+    let leg = |name: &str, leg: &LegBody, parts: String| {
+        let score = leg.score.map_or_else(|| "none".into(), |score| format!("{score:.3}"));
+        let rank = leg.rank.map_or_else(|| "not listed".into(), |rank| format!("rank {rank}"));
+        let scaled = leg.scaled.unwrap_or_default();
+        format!("{name:<9} {score} ({rank}){parts} → {scaled:.3} × {:.3}", leg.share)
+    };
+    let words = if terms.is_empty() { String::new() } else { format!(" = {}", terms.join(" + ")) };
+    lines.extend(explain.lexical.as_ref().map(|l| leg("bm25", l, words)));
+    lines.extend(explain.vector.as_ref().map(|l| leg("cosine", l, String::new())));
+    lines.extend(explain.fused.map(|fused| format!("fused     {fused:.3}")));
+    lines.extend(explain.rerank.map(|r| {
+        format!(
+            "rerank    {:.3} → {:.3} × {:.2} + {:.3} × {:.2} = {:.3}",
+            r.logit,
+            r.logit_scaled,
+            r.share,
+            r.fused_scaled,
+            1.0 - r.share,
+            r.blended
+        )
+    }));
+    if let Some(relevance) = explain.relevance {
+        let raised =
+            explain.raised_from.map(|from| format!(", raised from {from:.3}: holds every rare word"));
+        lines.push(format!("relevance {relevance:.3}{}", raised.unwrap_or_default()));
+    }
+    let feature = |name: &str, unit: &str, feature: FeatureBody| {
+        format!("{name} {}{unit} → {:.3} × {:.2}", feature.raw, feature.value, feature.weight)
+    };
+    lines.extend(explain.recency.map(|f| feature("age      ", " s", f)));
+    lines.extend(explain.engagement.map(|f| feature("engagement", "", f)));
+    let part = explain.part.unwrap_or("as listed");
+    let moves = explain.ranks.map_or_else(String::new, |r| {
+        let places = [r.fused, r.relevance, r.weighed, r.collapsed, r.diverse].map(|rank| rank.to_string());
+        format!(", place by step {}", places.join(" → "))
+    });
+    lines.push(format!("final     {:.3} ({part}{moves})", explain.r#final));
+    lines
+}
+
+fn list_explained(explain: &SearchExplained) -> String {
+    let rare = match explain.rare_words.as_slice() {
+        [] => String::new(),
+        words => format!(" · rare: {} in {} posts", words.join(" "), explain.exact_posts),
+    };
+    format!(
+        "{} candidates ({} by words, {} by meaning) · {} read closely · {} near-duplicates, {} over the author limit · \
+         coverage {:.2}{rare} · now {}",
+        explain.candidates,
+        explain.lexical,
+        explain.vector,
+        explain.reranked,
+        explain.removed.near_duplicates,
+        explain.removed.author_limit,
+        explain.coverage,
+        explain.now
+    )
+}
+
+/// A value of a post without control characters.
+fn printable(value: &serde_json::Value) -> String {
+    value.as_str().unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The text on one line, matching words in bold when the terminal can.

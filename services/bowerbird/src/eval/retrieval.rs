@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use bowerbird_posts::{Post, PostId};
-use bowerbird_search::{Mode, RerankOptions, SearchRequest};
+use bowerbird_search::{Collapse, Mode, RerankOptions, SearchRequest};
 use bytesize::ByteSize;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -173,6 +173,8 @@ fn stages(stack: &Stack, text: &str) -> [(EvalStage, &'static str, SearchRequest
         plain: true,
         limit: DEPTH,
         mode,
+        // Judges graded near-duplicates each by itself.
+        collapse: Some(Collapse::None),
         rerank: Some(rerank),
         timeout: Some(std::time::Duration::from_mins(10)),
         ..SearchRequest::new(text)

@@ -104,6 +104,7 @@ impl From<SearchError> for Problem {
             E::EmptyQuery => Self::invalid("empty_query", "q", text),
             E::QueryTooLong { .. } => Self::invalid("query_too_long", "q", text),
             E::Limit { .. } => Self::invalid("limit_out_of_range", "limit", text),
+            E::Option { name, .. } => Self::invalid("option_out_of_range", name, text),
             E::Filter { .. } => Self::invalid("invalid_filter", "filter", text),
             E::Facet { .. } => Self::invalid("unknown_facet", "facets", text),
             E::InvalidCursor => Self::invalid("invalid_cursor", "cursor", text),
