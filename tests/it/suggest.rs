@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{Method, Request, StatusCode, header};
-use bowerbird_tests::{call, fixture, fixture_with, post, stub_models, test_config};
+use bowerbird_tests::{call, fixture, fixture_with, post, post_json, stub_models, test_config};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -142,4 +142,24 @@ async fn a_platform_names_its_people_by_header() {
     assert_eq!(log.proven(), 1);
     let (status, _) = call(&fixture.router, Method::GET, "/v1/suggest?q=a", "").await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistyped_word_is_put_right_on_the_first_page_only() {
+    let texts = ["nasal spray against flu", "a nasal spray that works", "which nasal spray helps best"];
+    let texts = texts.iter().enumerate().map(|(n, text)| post(&n.to_string(), "ann", "2015-01-01", text));
+    let fixture = fixture(stub_models(""), texts.collect()).await;
+    let search = async |body: Value| post_json(&fixture.router, "/v1/search", body).await.1;
+    let page = search(json!({"q": "nasal sprya -kids", "limit": 1})).await;
+    let meant = json!({"text": "nasal spray -kids", "changed": [{"from": "sprya", "to": "spray"}]});
+    assert_eq!(page["did_you_mean"], meant, "{page}");
+    let next = search(json!({"q": "nasal sprya -kids", "limit": 1, "cursor": page["next_cursor"]})).await;
+    assert_eq!(
+        (next["hits"].as_array().map(Vec::len), &next["did_you_mean"]),
+        (Some(1), &Value::Null),
+        "{next}"
+    );
+    assert_eq!(search(json!({"q": "nasal spray"})).await["did_you_mean"], Value::Null);
+    let failed = search(json!({"q": ""})).await;
+    assert_eq!(failed["error"]["code"], "empty_query", "{failed}");
 }

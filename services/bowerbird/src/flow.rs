@@ -19,16 +19,29 @@ use crate::stack::Stack;
 use crate::wire::ads::{DecideBody, Sponsored};
 use crate::wire::answer::AnswerBody;
 use crate::wire::search::{SearchBody, SearchPage, page};
+use crate::wire::suggest::DidYouMean;
 
 /// A page, with its sponsored part when asked for.
 pub async fn search(stack: &Stack, body: &SearchBody, request_id: &str) -> Result<SearchPage, Problem> {
-    let organic = stack.engine.search(&body.request(stack.engine.config())?).await?;
+    let request = body.request(stack.engine.config())?;
+    let (organic, did_you_mean) = tokio::join!(stack.engine.search(&request), did_you_mean(stack, body));
+    let organic = organic?;
     let ads = if body.ads && body.cursor.is_none() {
         sponsored(stack, &organic.query.text, is_sensitive(&organic.hits), body.explain).await
     } else {
         None
     };
-    Ok(page(organic, body.explain, ads, request_id.to_owned()))
+    Ok(SearchPage { did_you_mean, ..page(organic, body.explain, ads, request_id.to_owned()) })
+}
+
+/// What was probably meant, on the first page. A search does not fail for want of it.
+async fn did_you_mean(stack: &Stack, body: &SearchBody) -> Option<DidYouMean> {
+    if body.cursor.is_some() {
+        return None;
+    }
+    let meant = stack.suggester.did_you_mean(&body.q, body.filter.as_deref()).await;
+    // What is wrong with the query is told by the search itself.
+    meant.inspect_err(|error| tracing::debug!(%error, "no correction")).ok()?.map(DidYouMean::from)
 }
 
 /// The posts an answer is written from, and the request for it.

@@ -82,6 +82,9 @@ pub fn print(page: &SearchPage) {
     for part in &page.query.ignored {
         println!("  (ignored {}: {})", part.part, part.reason);
     }
+    if let Some(meant) = &page.did_you_mean {
+        println!("  did you mean: {}", printable(&meant.text));
+    }
     if page.hits.is_empty() {
         println!("  nothing found");
     }
@@ -98,8 +101,9 @@ pub fn print(page: &SearchPage) {
     }
     for (field, counts) in &page.facets {
         let counts = counts.as_array().into_iter().flatten();
-        let counts: Vec<String> =
-            counts.map(|c| format!("{} {}", printable(&c["value"]), c["count"])).collect();
+        let counts: Vec<String> = counts
+            .map(|c| format!("{} {}", printable(c["value"].as_str().unwrap_or_default()), c["count"]))
+            .collect();
         println!("     {field}: {}", counts.join(", "));
     }
     if let Some(explain) = &page.explain {
@@ -184,8 +188,8 @@ fn list_explained(explain: &SearchExplained) -> String {
 }
 
 /// A value of a post without control characters.
-fn printable(value: &serde_json::Value) -> String {
-    value.as_str().unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The text on one line, matching words in bold when the terminal can.

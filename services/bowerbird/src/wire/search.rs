@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use crate::http::problem::Problem;
 use crate::wire::ads::Sponsored;
 use crate::wire::explain::{HitExplained, SearchExplained};
+use crate::wire::suggest::DidYouMean;
 
 /// A search.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -274,6 +275,9 @@ pub struct SearchPage {
     pub degraded: Vec<String>,
     /// How the query was understood.
     pub query: QueryBody,
+    /// What was probably meant, when a word looks mistyped; on the first page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub did_you_mean: Option<DidYouMean>,
     /// Sponsored blocks, when asked for. They change no hit, score or order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ads: Option<Sponsored>,
@@ -429,6 +433,7 @@ pub fn page(page: ResultPage, explain: bool, ads: Option<Sponsored>, request_id:
                 .collect(),
             note: page.query.note,
         },
+        did_you_mean: None,
         ads,
         took_ms: ms(page.took),
         stages_ms: page
