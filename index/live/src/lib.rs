@@ -3,8 +3,9 @@
 //! The post store is the source of truth; the two indexes and the columns in memory are made from it. One thread
 //! makes writes durable (`writer.rs`), one brings the lexical index up (`lexical_thread.rs`), one gets vectors and
 //! inserts them (`vector_thread.rs`). Readers take a [`Snapshot`], which never changes: the set of live posts, their
-//! columns and counters, and a lexical searcher. Knows no model (vectors come through [`VectorSource`]), no query
-//! language and no ranking.
+//! columns and counters, and a lexical searcher. A snapshot on disk (`backup/`) is the whole directory as of one
+//! transaction, and [`check()`] says whether store and indexes agree. Knows no model (vectors come through
+//! [`VectorSource`]), no query language and no ranking.
 
 mod backup;
 mod check;
