@@ -146,6 +146,7 @@ impl Live {
         };
         let vector = VectorThread {
             stores: Arc::clone(&stores),
+            published: Arc::clone(&published),
             source,
             progress: Arc::clone(&progress),
             config: config.clone(),
@@ -243,6 +244,7 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.progress.update(|state| state.stopping = true);
+        self.stores.vectors.stop_sealing();
         // The writer ends when the queue is empty, which ends the lexical thread when its work is done.
         self.queue.close();
         for thread in self.threads.drain(..) {

@@ -17,8 +17,8 @@ use crate::layout::{self, DataDir};
 
 /// Posts added to the lexical index between two commits of a rebuild.
 const REBUILD_COMMIT_POSTS: u32 = 50_000;
-/// Dead points below this are left in the vector log.
-const COMPACT_POINTS: u64 = 10_000;
+/// Dead records below this are left in the vector log.
+const COMPACT_RECORDS: u64 = 10_000;
 
 /// What was read from the post store.
 pub(crate) struct Recovered {
@@ -142,16 +142,17 @@ pub(crate) fn open_vectors(
     Ok(index)
 }
 
-/// Forgets dead points when they are many; gives the live ordinals without a vector.
+/// Forgets dead and superseded records when they are many; gives the live ordinals without a vector.
 pub(crate) fn without_vector(
     vectors: &VectorIndex,
     live: &RoaringBitmap,
 ) -> Result<RoaringBitmap, LiveError> {
     let points = vectors.points();
-    let dead = points.difference_len(live);
-    if dead >= COMPACT_POINTS && dead >= points.len() / 4 {
+    let records = vectors.records() as u64;
+    let dead = records - points.intersection_len(live);
+    if dead >= COMPACT_RECORDS && dead >= records / 4 {
         let forgotten = vectors.retain(live)?;
-        tracing::info!(forgotten, "compacted the vector log");
+        tracing::info!(dead, forgotten, "compacted the vector log");
     }
     Ok(live - points)
 }

@@ -18,7 +18,7 @@ use bowerbird_vector::{PointId, VectorError};
 use roaring::RoaringBitmap;
 
 use crate::progress::{Progress, State};
-use crate::snapshot::Stores;
+use crate::snapshot::{Published, Stores};
 use crate::{LiveConfig, VectorSource};
 
 /// Texts that fail alone in a row, with none that succeeds, after which the source counts as away.
@@ -27,6 +27,7 @@ const AWAY_AFTER: usize = 3;
 /// What the vector thread owns.
 pub(crate) struct VectorThread {
     pub stores: Arc<Stores>,
+    pub published: Arc<Published>,
     pub source: Arc<dyn VectorSource>,
     pub progress: Arc<Progress>,
     pub config: LiveConfig,
@@ -240,26 +241,36 @@ impl VectorThread {
         });
     }
 
-    /// Builds the graph in a thread of its own when enough points are scanned flat. The thread keeps the data
-    /// directory open until it is done.
+    /// Builds the graph in a thread of its own when enough points are scanned flat or dead. The thread keeps the data
+    /// directory open until it is done, which is soon after the generation closes.
     fn seal_if_wanted(&self) {
-        if !self.stores.vectors.wants_seal() || self.sealing.swap(true, Ordering::AcqRel) {
+        let dead = self.dead();
+        if !self.stores.vectors.wants_seal(&dead) || self.sealing.swap(true, Ordering::AcqRel) {
             return;
         }
         let (stores, sealing) = (Arc::clone(&self.stores), Arc::clone(&self.sealing));
         let spawned = std::thread::Builder::new().name("bowerbird-seal".into()).spawn(move || {
-            match stores.vectors.seal() {
-                Ok(report) => tracing::info!(?report, "built the vector graph"),
+            match stores.vectors.seal(&dead) {
+                Ok(report) => {
+                    tracing::info!(?report, "built the vector graph");
+                    sealing.store(false, Ordering::Release);
+                }
+                // Stays set: the next start tries again.
                 Err(error) => {
                     tracing::error!(%error, "cannot build the vector graph; points are scanned flat");
                 }
             }
-            // Stays set after a failure: the next start tries again.
-            sealing.store(stores.vectors.wants_seal(), Ordering::Release);
         });
         if let Err(error) = spawned {
             tracing::error!(%error, "cannot start the thread that builds the vector graph");
         }
+    }
+
+    /// Points whose post is dead; ordinals do not come back. A post is published as alive before it gets a vector,
+    /// so the points are read first.
+    fn dead(&self) -> RoaringBitmap {
+        let points = self.stores.vectors.points();
+        points - self.published.snapshot().live()
     }
 
     fn wait_or_stopping(&self, pause: Duration) -> bool {
