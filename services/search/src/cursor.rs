@@ -10,8 +10,8 @@
 //!   takes its place (unless hits per author are limited).
 //! - `total` and facets are those of the pinned state less what died since.
 //!
-//! The first list holds the candidates of both legs. When a page reaches past it, the lexical hits behind it are
-//! ranked once and kept with it.
+//! The first list holds the candidates of both legs, or as many posts in the order of a column. When a page reaches
+//! past it, the lexical hits or posts behind it are ranked once, as they are then, and kept with it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +27,7 @@ use crate::arrange::Rules;
 use crate::explain::{Parts, SearchExplanation};
 use crate::list::{Matching, Place};
 use crate::page::Total;
+use crate::request::Sort;
 
 /// The posts a search could return when its list was made.
 #[derive(Clone, Debug)]
@@ -54,7 +55,7 @@ impl Pinned {
     }
 }
 
-/// The lexical hits behind a first list.
+/// The hits behind a first list.
 #[derive(Debug)]
 pub(crate) struct Tail {
     pub places: Vec<Place>,
@@ -69,11 +70,13 @@ pub(crate) struct Frozen {
     pub key: String,
     /// The hits, best first.
     pub first: Vec<Place>,
-    /// Whether lexical hits stand behind them.
+    /// The column they are in the order of; none in a list by relevance.
+    pub sort: Option<Sort>,
+    /// Whether others stand behind them.
     pub more: bool,
     /// Those, once they were asked for.
     pub tail: OnceCell<Tail>,
-    /// Whether posts were cut off behind `first`.
+    /// Whether posts match that were not looked at.
     pub cut: bool,
     /// Every post that has a place in `first`, or was taken out of it.
     pub taken: RoaringBitmap,
@@ -105,7 +108,7 @@ impl Frozen {
         self.first.iter().chain(tail).skip(offset)
     }
 
-    /// Whether lexical hits that are not ranked yet stand behind the list.
+    /// Whether hits that are not ranked yet stand behind the list.
     pub fn is_open(&self) -> bool {
         self.more && self.tail.get().is_none()
     }

@@ -14,7 +14,7 @@ use crate::cursor::{Cursors, Frozen, Tail};
 use crate::engine::Engine;
 use crate::error::SearchError;
 use crate::explain::Explanation;
-use crate::list::{Matching, Place, lexical_tail, note_ranks};
+use crate::list::{Matching, Place, lexical_tail, note_ranks, sorted};
 use crate::page::{Collapsed, Hit, ResultPage, Total};
 use crate::plan::ParsedQuery;
 use crate::request::SearchRequest;
@@ -90,7 +90,7 @@ impl Engine {
         })
     }
 
-    /// Ranks the lexical hits behind the candidates, once for a list, whoever asks.
+    /// Ranks the hits behind the first list, once for a list, whoever asks.
     async fn rank_tail(
         &self,
         list: &Arc<Frozen>,
@@ -105,7 +105,15 @@ impl Engine {
                     let allowed = list.pinned.now(&snapshot);
                     let room = list.most.saturating_sub(list.first.len());
                     let explain = list.explanation.is_some();
-                    let (places, more) = lexical_tail(&snapshot, &bag, allowed, &list.taken, room, explain)?;
+                    let (places, more) = if let Some(sort) = list.sort {
+                        let left = match &list.matching {
+                            Matching::These(posts) => &allowed & posts,
+                            Matching::Words | Matching::Allowed => allowed,
+                        } - &list.taken;
+                        (sorted(sort, &left, &snapshot, room, explain), left.len() > room as u64)
+                    } else {
+                        lexical_tail(&snapshot, &bag, allowed, &list.taken, room, explain)?
+                    };
                     let mut arranger = Arranger::new(&snapshot, &shapes, list.rules);
                     arranger.admit(list.first.clone())?;
                     let mut places = arranger.admit(places)?;

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use bowerbird_live::{Live, Snapshot};
 use bowerbird_scheduler::Encoders;
-use roaring::RoaringBitmap;
 use tokio::sync::OnceCell;
 
 use crate::arrange::Shapes;
@@ -153,6 +152,7 @@ impl Engine {
         Ok(Frozen {
             key: key(request),
             first,
+            sort: None,
             more: legs.matched() > found as u64,
             tail: OnceCell::new(),
             cut: false,
@@ -183,10 +183,12 @@ impl Engine {
         let Covering { posts, more } = covering;
         let matching = if query.bag.is_empty() { Matching::Allowed } else { Matching::These(posts.clone()) };
         let total = Total { value: posts.len(), exact: !more };
-        let cut = more || posts.len() > ranking.most as u64;
+        // As many as a list by relevance has candidates; what stands behind is sorted when a page reaches it.
+        let most = ranking.most.min(2 * self.config.depth);
+        let behind = posts.len() > most as u64;
         let (shot, sort) = (snapshot.clone(), ranking.sort);
-        let places =
-            self.pool.run(move || sorted(sort, &posts, &shot, ranking.most, ranking.explain)).await?;
+        let places = self.pool.run(move || sorted(sort, &posts, &shot, most, ranking.explain)).await?;
+        let taken = places.iter().map(|place| place.ordinal.0).collect();
         let (first, left_out) = self.arrange(places, Ranking { diversity: 0.0, ..ranking }, snapshot).await?;
         trace.took(Stage::Arrange, begun.elapsed());
         let explanation = ranking.explain.then(|| {
@@ -201,10 +203,11 @@ impl Engine {
         Ok(Frozen {
             key: key(request),
             first,
-            more: false,
+            sort: Some(ranking.sort),
+            more: behind,
             tail: OnceCell::new(),
-            cut,
-            taken: RoaringBitmap::new(),
+            cut: more,
+            taken,
             rules: ranking.rules,
             most: ranking.most,
             total,

@@ -23,7 +23,7 @@ pub enum Stage {
     Rerank,
     /// Features, near-duplicates, authors, diversity.
     Arrange,
-    /// The lexical hits behind the candidates.
+    /// The hits behind the first list.
     Tail,
     /// Posts, highlights, facets.
     Page,
