@@ -11,7 +11,6 @@ mod config;
 mod error;
 mod facets;
 mod filter;
-mod language;
 mod layout;
 mod lexical_thread;
 mod live;
