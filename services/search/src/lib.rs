@@ -21,6 +21,6 @@ pub use error::SearchError;
 pub use fuse::{Candidate, Candidates, FULL_COVERAGE, Fused, Fusion, blend, fuse};
 pub use page::{Hit, ResultPage, Scores, Total};
 pub use parse::{Node, ParseError, parse};
-pub use plan::{IgnoredOperator, ParsedQuery};
+pub use plan::{IgnoredOperator, ParseOptions, ParsedQuery};
 pub use request::{Mode, RerankOptions, SearchRequest, Sort};
 pub use trace::{Stage, Trace};
