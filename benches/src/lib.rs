@@ -4,7 +4,8 @@ pub mod scale;
 
 use bowerbird::cli::PostCount;
 use bowerbird::demo;
-use bowerbird::stack::{Stack, cache_dir};
+use bowerbird::progress::Bars;
+use bowerbird::stack::{Stack, cache_dir, model_store};
 use bytesize::ByteSize;
 
 /// Posts of the benched demo.
@@ -25,6 +26,34 @@ pub async fn demo_without_caches(workers: usize) -> Stack {
     let dir = cache_dir().expect("a cache directory").join("bench-data").join(format!("demo-{POSTS}"));
     std::fs::create_dir_all(&dir).expect("a directory for bench data");
     demo::prepare(&config, &dir, PostCount::First(POSTS)).await.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// The texts of all demo posts, in the order of the file; fetched when they are not there.
+///
+/// # Panics
+/// When they cannot be fetched; the message says what to do.
+pub fn demo_texts() -> Vec<String> {
+    let load = || -> anyhow::Result<Vec<String>> {
+        let store = model_store(&bowerbird_tests::test_config())?;
+        let entry = bowerbird_catalog::Catalog::embedded()?.entry("demo-posts")?.clone();
+        let archive = store.ensure(&entry, &Bars::default())?.join("healthtweets.zip");
+        Ok(demo::corpus::read(&archive)?.into_iter().map(|post| post.text).collect())
+    };
+    load().unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// The number after `name` among the arguments of the bench.
+///
+/// # Panics
+/// When it is not a number.
+pub fn argument(name: &str, default: usize) -> usize {
+    let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);
+    arguments.next().map_or(default, |value| {
+        value
+            .replace('_', "")
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is {value}, expected a whole number"))
+    })
 }
 
 /// Questions and searches that people might put to the demo posts.

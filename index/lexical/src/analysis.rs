@@ -15,7 +15,7 @@ use tantivy::tokenizer::{Token as IndexToken, TokenStream, Tokenizer};
 use crate::error::panic_text;
 use crate::fold::{fold, is_apostrophe, is_emoji_variation, is_unspaced};
 use crate::language::Family;
-use crate::query::cut;
+use crate::query::{MAX_QUERY_BYTES, cut};
 use crate::scan::{Kind, Unit, units};
 use crate::stop;
 
@@ -58,6 +58,11 @@ pub(crate) fn tokens(text: &str, family: Family, purpose: Purpose) -> Vec<Token>
         analyser.tokens.sort_by_key(|token| token.position);
     }
     analyser.tokens
+}
+
+/// Whether posts can be searched for anything in `text`: a word, a number, a sign that is a token of its own.
+pub fn has_words(text: &str) -> bool {
+    !units(cut(text, MAX_QUERY_BYTES)).is_empty()
 }
 
 struct Analyser {
@@ -240,8 +245,9 @@ fn without_apostrophes(word: &str, family: Family) -> String {
     {
         word = &word[..at];
     }
-    // Soft hyphens and joiners are part of the spelling, not of the word.
-    word.chars().filter(|c| !is_apostrophe(*c) && !matches!(c, '\u{ad}' | '\u{200c}' | '\u{200d}')).collect()
+    // Soft hyphens, joiners and what makes a keycap of a digit are part of the spelling, not of the word.
+    let spelling = |c: char| is_emoji_variation(c) || matches!(c, '\u{ad}' | '\u{200c}' | '\u{200d}');
+    word.chars().filter(|c| !is_apostrophe(*c) && !spelling(*c)).collect()
 }
 
 /// French words that lose their vowel before another.

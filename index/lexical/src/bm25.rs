@@ -1,4 +1,4 @@
-//! The formula, once: every score of this crate is a sum of [`Lengths::contribution`]s.
+//! The formula, once: every score of this crate is a sum of [`Weights::contribution`]s.
 //!
 //! ```text
 //! idf(t)     = ln(1 + (N - df + 0.5) / (df + 0.5))
@@ -53,28 +53,62 @@ pub(crate) fn idf(n: u64, df: u64) -> f32 {
     (1.0 + (n - df + 0.5) / (df + 0.5)).ln() as f32
 }
 
-/// The part of the formula that depends on the snapshot and not on the term.
-pub(crate) struct Lengths {
+/// A score within one query and snapshot, as a whole number of equal steps: sums do not depend on their order, so
+/// that ranking may add terms up in whichever order lets it stop early.
+pub(crate) type Units = u32;
+
+/// Most units of one score. Below 2^24 every number of units is an `f32` without rounding.
+const MOST_UNITS: f32 = (1 << 23) as f32;
+
+/// What the terms of one query add, by the parts of the formula that do not depend on the term.
+pub(crate) struct Weights {
     k1_plus_1: f32,
     /// `k1 * (1 - b + b * length / average length)` by stored length.
     norms: [f32; 256],
+    /// Units of a score of 1, a power of two.
+    scale: f32,
 }
 
-impl Lengths {
-    pub(crate) fn new(config: &LexicalConfig, posts: u64, tokens: u64) -> Self {
+impl Weights {
+    /// `idfs` are those of all terms of the query: the sum that no score can pass fixes the size of a unit.
+    pub(crate) fn new(
+        config: &LexicalConfig,
+        posts: u64,
+        tokens: u64,
+        idfs: impl Iterator<Item = f32>,
+    ) -> Self {
         let average = (tokens as f32 / posts.max(1) as f32).max(1.0);
         let mut norms = [0.0; 256];
         for (id, norm) in norms.iter_mut().enumerate() {
             let length = FieldNormReader::id_to_fieldnorm(id as u8) as f32;
             *norm = config.k1 * (1.0 - config.b + config.b * length / average);
         }
-        Self { k1_plus_1: config.k1 + 1.0, norms }
+        let most = idfs.sum::<f32>() * (config.k1 + 1.0);
+        let scale = (MOST_UNITS / most.max(f32::MIN_POSITIVE)).log2().floor().clamp(-64.0, 64.0).exp2();
+        Self { k1_plus_1: config.k1 + 1.0, norms, scale }
     }
 
-    /// What a term of rarity `idf` adds to the score of a post that holds it `tf` times.
+    /// What a term of rarity `idf` adds to the score of a post that holds it `tf` times. At least one unit, so that
+    /// a post matches exactly when its score is not 0.
     #[inline]
-    pub(crate) fn contribution(&self, idf: f32, tf: u32, length_id: u8) -> f32 {
+    pub(crate) fn contribution(&self, idf: f32, tf: u32, length_id: u8) -> Units {
         let tf = tf as f32;
-        idf * self.k1_plus_1 * tf / (tf + self.norms[usize::from(length_id)])
+        self.constant(idf * self.k1_plus_1 * tf / (tf + self.norms[usize::from(length_id)]))
+    }
+
+    /// A score in units, at least one.
+    #[inline]
+    pub(crate) fn constant(&self, score: f32) -> Units {
+        ((score * self.scale + 0.5) as Units).max(1)
+    }
+
+    /// The score of a number of units.
+    pub(crate) fn score(&self, units: Units) -> Bm25 {
+        Bm25::new(units as f32 / self.scale)
+    }
+
+    /// Fewest units of a score of at least `score`.
+    pub(crate) fn at_least(&self, score: f32) -> Units {
+        (score * self.scale).ceil() as Units
     }
 }

@@ -42,6 +42,7 @@ impl LexicalSearcher {
             TextClause::Word(text) | TextClause::Phrase(text) => {
                 snapshot.matching_phrase(&PhraseForms::new(text))
             }
+            TextClause::Near { text, within } => snapshot.matching_phrase(&PhraseForms::near(text, *within)),
             TextClause::Tag(name) => snapshot.matching_name(|segment| &segment.tags, name, ['#', '＃']),
             TextClause::Mention(name) => {
                 snapshot.matching_name(|segment| &segment.mentions, name, ['@', '＠'])
@@ -61,15 +62,11 @@ impl LexicalSearcher {
 }
 
 impl Snapshot {
-    fn expand(&self, prefix: &str) -> Result<PrefixExpansion, LexicalError> {
-        let prefix = cut(prefix.trim(), MAX_TOKEN_BYTES).trim_start_matches(['#', '@', '＃', '＠', '$']);
-        // As the words were folded: a prefix that is one word so far may hold an apostrophe or a dot.
-        let units = tokens(prefix, Family::Other, Purpose::Phrase);
-        let prefix = match units.as_slice() {
-            [] => return Ok(PrefixExpansion::default()),
-            [token] => token.text.clone(),
-            _ => fold(prefix),
-        };
+    pub(crate) fn expand(&self, prefix: &str) -> Result<PrefixExpansion, LexicalError> {
+        let prefix = folded_prefix(prefix);
+        if prefix.is_empty() {
+            return Ok(PrefixExpansion::default());
+        }
         let mut counts: HashMap<String, u64> = HashMap::new();
         let mut truncated = false;
         for segment in &self.segments {
@@ -125,10 +122,10 @@ impl Snapshot {
     fn matching_phrase(&self, phrase: &PhraseForms) -> Result<RoaringBitmap, LexicalError> {
         let mut found = Vec::new();
         for (at, segment) in self.segments.iter().enumerate() {
-            if phrase.len() == 1 {
+            if phrase.len() == 1 && phrase.within.is_none() {
                 for (body, words) in segment.bodies.iter().zip(&phrase.words) {
-                    if let Some(info) = self.lookup(&body.index, &words[0].1)? {
-                        self.collect(segment, &body.index, &info, &mut found)?;
+                    if let Some(info) = self.lookup(body, &words[0].1)? {
+                        self.collect(segment, body, &info, &mut found)?;
                     }
                 }
                 continue;
@@ -164,8 +161,20 @@ impl Snapshot {
     }
 }
 
+/// A prefix as the words are written in the index; empty when there is no word in it.
+pub(crate) fn folded_prefix(prefix: &str) -> String {
+    let prefix = cut(prefix.trim(), MAX_TOKEN_BYTES).trim_start_matches(['#', '@', '＃', '＠', '$']);
+    // As the words were folded: a prefix that is one word so far may hold an apostrophe or a dot.
+    let units = tokens(prefix, Family::Other, Purpose::Phrase);
+    match units.as_slice() {
+        [] => String::new(),
+        [token] => token.text.clone(),
+        _ => fold(prefix),
+    }
+}
+
 fn keep(segment: &Segment, doc: DocId, found: &mut Vec<u32>) {
     if segment.is_alive(doc) {
-        found.push(segment.ordinals.of(doc));
+        found.push(segment.columns.of(doc));
     }
 }

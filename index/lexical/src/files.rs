@@ -19,7 +19,7 @@ const FORMAT: &str = "bowerbird lexical 1";
 const MARKER: &str = "lexical.format";
 const META: &str = "meta.json";
 /// tantivy's list of the files it may delete.
-const MANAGED: &str = ".managed.json";
+pub(crate) const MANAGED: &str = ".managed.json";
 const FOOTER_MAGIC: u32 = 1337;
 const MAX_FOOTER_BYTES: u64 = 50_000;
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::analysis::{Purpose, tokens};
+use crate::clause::folded_prefix;
 use crate::language::Family;
 use crate::plan::Analysed;
 use crate::{BagQuery, LexicalSearcher};
@@ -21,11 +22,20 @@ impl LexicalSearcher {
             .collect();
         forms.extend(analysed.tags.iter().map(|tag| format!("#{tag}")));
         forms.extend(analysed.mentions.iter().map(|name| format!("@{name}")));
+        forms.extend(query.expansions.iter().filter(|e| e.family == family).map(|e| e.text.clone()));
         let mut found: Vec<Range<usize>> = tokens(text, family, Purpose::Index)
             .into_iter()
             .filter(|token| forms.contains(&token.text))
             .map(|token| token.bytes)
             .collect();
+        if !analysed.prefixes.is_empty() {
+            let prefixes: Vec<String> =
+                analysed.prefixes.iter().map(|prefix| folded_prefix(prefix)).collect();
+            let words = tokens(text, Family::Other, Purpose::Index).into_iter().filter(|token| token.word);
+            let begun =
+                |word: &str| prefixes.iter().any(|prefix| !prefix.is_empty() && word.starts_with(&**prefix));
+            found.extend(words.filter(|token| begun(&token.text)).map(|token| token.bytes));
+        }
         found.sort_unstable_by_key(|range| (range.start, range.end));
         let mut merged: Vec<Range<usize>> = Vec::with_capacity(found.len());
         for range in found {

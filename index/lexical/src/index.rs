@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bowerbird_posts::{Ordinal, Post};
 use serde::{Deserialize, Serialize};
-use tantivy::directory::MmapDirectory;
 use tantivy::index::IndexSettings;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
 use tantivy::store::Compressor;
 use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, Term};
 
+use crate::directory::BatchedDirectory;
 use crate::error::{damaged, fault, guard};
 use crate::language::Family;
 use crate::query::plain_name;
 use crate::schema::{Fields, register_tokenizers, schema};
-use crate::snapshot::{OrdinalsCache, Snapshot};
+use crate::snapshot::{ColumnsCache, Snapshot};
 use crate::{LexicalConfig, LexicalError, LexicalSearcher, files};
 
 /// How far the index has come: stored with every commit.
@@ -63,7 +63,7 @@ pub struct LexicalIndex {
     writer: RwLock<Option<IndexWriter>>,
     /// Ordinals from here on were never added: adding them needs no delete before.
     unseen: AtomicU64,
-    ordinals: Mutex<OrdinalsCache>,
+    columns: Mutex<ColumnsCache>,
     state: RwLock<State>,
 }
 
@@ -93,7 +93,7 @@ impl LexicalIndex {
         if !existed {
             files::write_marker(dir)?;
         }
-        let directory = MmapDirectory::open(dir).map_err(|error| fault(dir, &error.into()))?;
+        let directory = BatchedDirectory::open(dir).map_err(|error| fault(dir, &error.into()))?;
         let (schema, fields) = schema();
         let index = if existed {
             Index::open(directory).map_err(fail)?
@@ -129,9 +129,9 @@ impl LexicalIndex {
         let writer = new_writer(&index, &config).map_err(fail)?;
         let reader: IndexReader =
             index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(fail)?;
-        let mut ordinals = OrdinalsCache::new();
-        let snapshot = Snapshot::new(dir, config, &fields, reader.searcher(), &mut ordinals)?;
-        let largest = snapshot.segments.iter().filter_map(|segment| segment.ordinals.largest()).max();
+        let mut columns = ColumnsCache::new();
+        let snapshot = Snapshot::new(dir, config, &fields, reader.searcher(), &mut columns)?;
+        let largest = snapshot.segments.iter().filter_map(|segment| segment.columns.largest()).max();
         let unseen = AtomicU64::new(largest.map_or(0, |ordinal| u64::from(ordinal) + 1));
         Ok(Self {
             dir: dir.to_owned(),
@@ -141,7 +141,7 @@ impl LexicalIndex {
             reader,
             writer: RwLock::new(Some(writer)),
             unseen,
-            ordinals: Mutex::new(ordinals),
+            columns: Mutex::new(columns),
             state: RwLock::new(State { snapshot: Arc::new(snapshot), checkpoint }),
         })
     }
@@ -194,9 +194,9 @@ impl LexicalIndex {
             commit.set_payload(&checkpoint.to_payload());
             commit.commit().map_err(fail)?;
             self.reader.reload().map_err(fail)?;
-            let mut ordinals = self.ordinals();
+            let mut columns = self.columns();
             let searcher = self.reader.searcher();
-            let snapshot = Snapshot::new(&self.dir, self.config, &self.fields, searcher, &mut ordinals)?;
+            let snapshot = Snapshot::new(&self.dir, self.config, &self.fields, searcher, &mut columns)?;
             let state = State { snapshot: Arc::new(snapshot), checkpoint: Some(checkpoint) };
             *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
             Ok(())
@@ -253,8 +253,8 @@ impl LexicalIndex {
         Term::from_field_u64(self.fields.ordinal, u64::from(ordinal.0))
     }
 
-    fn ordinals(&self) -> MutexGuard<'_, OrdinalsCache> {
-        self.ordinals.lock().unwrap_or_else(PoisonError::into_inner)
+    fn columns(&self) -> MutexGuard<'_, ColumnsCache> {
+        self.columns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn closed(&self) -> LexicalError {

@@ -1,4 +1,4 @@
-//! Documents in which words stand side by side: postings intersected, positions compared.
+//! Documents in which words stand side by side, or near each other: postings intersected, positions compared.
 
 use tantivy::postings::{Postings, SegmentPostings};
 use tantivy::schema::IndexRecordOption;
@@ -6,17 +6,21 @@ use tantivy::{DocId, DocSet, TERMINATED};
 
 use crate::LexicalError;
 use crate::error::io_fault;
-use crate::plan::PhraseForms;
+use crate::plan::{MAX_PHRASE_WORDS, PhraseForms};
 use crate::snapshot::Snapshot;
 
 /// Iterates over the documents of one body field that contain a phrase.
 pub(crate) struct PhraseCursor {
     /// Postings and offset in the phrase, rarest word first.
     words: Vec<(SegmentPostings, u32)>,
+    /// Most other words among them, which then stand in any order; `None` for side by side.
+    within: Option<u32>,
     doc: DocId,
     /// Positions of the phrase that are left, and of the word looked at.
     starts: Vec<u32>,
     positions: Vec<u32>,
+    /// Positions of all words, each with the number of its word.
+    all: Vec<(u32, usize)>,
 }
 
 impl PhraseCursor {
@@ -32,15 +36,22 @@ impl PhraseCursor {
         for (body, words) in segment.bodies.iter().zip(&phrase.words) {
             let mut found = Vec::with_capacity(words.len());
             for (offset, form) in words {
-                let Some(info) = body.index.terms().get(form.as_bytes()).map_err(fail)? else { break };
+                let Some(info) = body.terms().get(form.as_bytes()).map_err(fail)? else { break };
                 let option = IndexRecordOption::WithFreqsAndPositions;
-                found.push((body.index.read_postings_from_terminfo(&info, option).map_err(fail)?, *offset));
+                found.push((body.read_postings_from_terminfo(&info, option).map_err(fail)?, *offset));
             }
             if found.is_empty() || found.len() < words.len() {
                 continue;
             }
             found.sort_by_key(|(postings, _)| postings.doc_freq());
-            let mut cursor = Self { words: found, doc: 0, starts: Vec::new(), positions: Vec::new() };
+            let mut cursor = Self {
+                words: found,
+                within: phrase.within,
+                doc: 0,
+                starts: Vec::new(),
+                positions: Vec::new(),
+                all: Vec::new(),
+            };
             cursor.find(0);
             cursors.push(cursor);
         }
@@ -59,7 +70,7 @@ impl PhraseCursor {
 
     /// Whether `target` contains the phrase. Targets must not descend; after this, only ask for later ones.
     pub(crate) fn contains(&mut self, target: DocId) -> bool {
-        self.words.iter_mut().all(|(postings, _)| seek(postings, target) == target) && self.side_by_side()
+        self.words.iter_mut().all(|(postings, _)| seek(postings, target) == target) && self.fits()
     }
 
     /// Goes to the first document from `target` on that contains the phrase.
@@ -78,13 +89,49 @@ impl PhraseCursor {
                     return;
                 }
                 target = furthest;
-            } else if self.side_by_side() {
+            } else if self.fits() {
                 self.doc = candidate;
                 return;
             } else {
                 target = candidate + 1;
             }
         }
+    }
+
+    /// Whether the words, all on one document, stand there as they should.
+    fn fits(&mut self) -> bool {
+        match self.within {
+            None => self.side_by_side(),
+            Some(within) => self.near(within),
+        }
+    }
+
+    /// Whether some stretch of the document holds every word with at most `within` others among them.
+    fn near(&mut self, within: u32) -> bool {
+        self.all.clear();
+        for (number, (postings, _)) in self.words.iter_mut().enumerate() {
+            postings.positions(&mut self.positions);
+            self.all.extend(self.positions.iter().map(|&position| (position, number)));
+        }
+        self.all.sort_unstable();
+        // Two pointers: `counts` of the words between them, `missing` that are not there.
+        let mut counts = [0u32; MAX_PHRASE_WORDS];
+        let (mut missing, mut first) = (self.words.len(), 0);
+        for last in 0..self.all.len() {
+            let (end, number) = self.all[last];
+            missing -= usize::from(counts[number] == 0);
+            counts[number] += 1;
+            while missing == 0 {
+                let (start, number) = self.all[first];
+                if end - start < within.saturating_add(self.words.len() as u32) {
+                    return true;
+                }
+                counts[number] -= 1;
+                missing += usize::from(counts[number] == 0);
+                first += 1;
+            }
+        }
+        false
     }
 
     /// Whether the words, all on one document, have positions in a row.

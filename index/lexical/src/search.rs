@@ -1,40 +1,46 @@
-//! Ranking: the exact best posts of an OR over terms, and the exact number that match.
-//!
-//! Terms are drained into windows of [`WINDOW`] documents: an accumulator that stays in the first-level cache, and
-//! a bit for each document touched. Memory does not depend on the index, and a document's score is added up in the
-//! order of the plan's terms, bit for bit as `score` does.
+//! Ranking: the exact best posts of an OR over terms, and how many match.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use bowerbird_posts::Ordinal;
 use roaring::RoaringBitmap;
-use tantivy::fieldnorm::FieldNormReader;
-use tantivy::postings::{Postings, SegmentPostings};
-use tantivy::schema::IndexRecordOption;
-use tantivy::{DocId, DocSet, TERMINATED};
 
-use crate::bm25::{Bm25, Lengths};
-use crate::error::{guard, io_fault};
-use crate::phrase::PhraseCursor;
+use crate::bm25::{Bm25, Units};
+use crate::bounds::RANGE;
+use crate::error::guard;
+use crate::lists::Lists;
 use crate::plan::Plan;
-use crate::snapshot::{Segment, Snapshot};
-use crate::{BagQuery, LexicalError, LexicalSearcher, TermKind};
+use crate::snapshot::Snapshot;
+use crate::sweep::{Allowed, Sink, sweep};
+use crate::{BagQuery, LexicalError, LexicalSearcher};
 
-/// Documents of one window; a multiple of 64.
-const WINDOW: u32 = 4096;
+/// Matches that are counted exactly; past it a count is a lower bound.
+pub const COUNTED: u64 = 10_000;
+/// Queries of fewer postings are added up whole, and of more when there are not many documents to go through:
+/// bounds would cost more than they save.
+const FEW_POSTINGS: u64 = 4096;
+/// Most postings, with a quarter of the documents, of such a query.
+const FEW_STEPS: u64 = 60_000;
+/// Posts for each allowed one from which on only the ranges with an allowed post are looked at: then most have none.
+const NARROW: u64 = 2 * RANGE as u64;
 
 /// The best posts and how many there are.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LexicalHits {
     /// Best first; equal scores by ordinal.
     pub hits: Vec<(Ordinal, Bm25)>,
-    /// Exact number of allowed posts in which any term occurs.
+    /// Allowed posts in which any term occurs, or a number that they exceed: see `exact`.
     pub total: u64,
+    /// Whether `total` is their number. It always is up to [`COUNTED`].
+    pub exact: bool,
     /// What a post of average length would score that holds every word, tag and mention of the query once, on the
     /// scale of `hits`; words that no post holds count with the idf of such a word. A best hit far below it means
     /// that the query was met in part.
     pub ideal: f32,
+    /// Allowed posts that hold every rare term of the query, best first; empty when it has none. See
+    /// [`crate::RARE_POSTS`].
+    pub rare: Vec<Ordinal>,
 }
 
 impl LexicalSearcher {
@@ -51,212 +57,173 @@ impl LexicalSearcher {
         let snapshot = &*self.snapshot;
         guard(&snapshot.dir, || {
             let plan = Plan::new(snapshot, query)?;
-            let mut best = Best { limit, heap: BinaryHeap::new(), total: 0 };
+            let mut hits = plan.search(snapshot, allowed, limit)?;
+            hits.rare = snapshot.rare(&plan, allowed)?;
+            Ok(hits)
+        })
+    }
+
+    /// [`Self::search`] with every post added up; for tests and measurements.
+    #[doc(hidden)]
+    pub fn search_exhaustively(
+        &self,
+        query: &BagQuery,
+        allowed: Option<&RoaringBitmap>,
+        limit: usize,
+    ) -> Result<LexicalHits, LexicalError> {
+        let snapshot = &*self.snapshot;
+        guard(&snapshot.dir, || {
+            let plan = Plan::new(snapshot, query)?;
+            let mut best = Best { limit, heap: BinaryHeap::new(), found: 0 };
+            plan.sweep(snapshot, allowed, true, &mut best)?;
+            Ok(best.into_hits(&plan, None))
+        })
+    }
+
+    /// The allowed posts that match the query at all, ranked or not: those that [`Self::search`] counts.
+    pub fn matching_any(
+        &self,
+        query: &BagQuery,
+        allowed: Option<&RoaringBitmap>,
+    ) -> Result<RoaringBitmap, LexicalError> {
+        let snapshot = &*self.snapshot;
+        guard(&snapshot.dir, || {
+            let plan = Plan::new(snapshot, query)?;
+            let mut found = RoaringBitmap::new();
             for at in 0..snapshot.segments.len() {
-                let cursors = cursors(snapshot, &plan, at)?;
-                drain(&snapshot.segments[at], &plan.lengths, cursors, allowed, &mut best);
+                found |= plan.union(snapshot, at)?;
             }
-            Ok(best.into_hits(plan.ideal))
+            if let Some(allowed) = allowed {
+                found &= allowed;
+            }
+            Ok(found)
+        })
+    }
+
+    /// The allowed posts that score at least `share` of [`LexicalHits::ideal`]: those that hold most of the query by
+    /// weight. Cheaper than ranking, because the threshold is known from the start.
+    pub fn matching_most(
+        &self,
+        query: &BagQuery,
+        allowed: Option<&RoaringBitmap>,
+        share: f32,
+    ) -> Result<RoaringBitmap, LexicalError> {
+        let snapshot = &*self.snapshot;
+        guard(&snapshot.dir, || {
+            let plan = Plan::new(snapshot, query)?;
+            let enough = plan.weights.at_least(share.max(0.0) * plan.ideal).max(1);
+            let mut found = Enough { enough, found: Vec::new() };
+            plan.sweep(snapshot, allowed, false, &mut found)?;
+            Ok(found.found.into_iter().collect())
         })
     }
 }
 
-/// Postings of one term in one field of one segment, and what a posting is worth.
-pub(crate) enum Cursor<'a> {
-    /// A word in a body.
-    Word { postings: SegmentPostings, lengths: &'a FieldNormReader, idf: f32 },
-    /// A tag or a mention: as a word that occurs once in a text of average length.
-    Name { postings: SegmentPostings, idf: f32 },
-    /// A phrase.
-    Phrase { phrase: PhraseCursor, idf: f32 },
-}
-
-/// The cursors of segment `at`, in the order of the plan's terms.
-pub(crate) fn cursors<'a>(
-    snapshot: &'a Snapshot,
-    plan: &Plan,
-    at: usize,
-) -> Result<Vec<Cursor<'a>>, LexicalError> {
-    Ok(term_cursors(snapshot, plan, at)?.into_iter().map(|(_, cursor)| cursor).collect())
-}
-
-/// The same, each with the number of its term.
-pub(crate) fn term_cursors<'a>(
-    snapshot: &'a Snapshot,
-    plan: &Plan,
-    at: usize,
-) -> Result<Vec<(usize, Cursor<'a>)>, LexicalError> {
-    let segment = &snapshot.segments[at];
-    let fail = |error| io_fault(&snapshot.dir, &error);
-    let mut cursors = Vec::new();
-    for (number, term) in plan.terms.iter().enumerate() {
-        let idf = term.idf;
-        for (slot, info) in &term.postings[at] {
-            cursors.push((
-                number,
-                match term.kind {
-                    TermKind::Word | TermKind::Phrase => {
-                        let body = &segment.bodies[*slot];
-                        let option = IndexRecordOption::WithFreqs;
-                        let postings = body.index.read_postings_from_terminfo(info, option).map_err(fail)?;
-                        Cursor::Word { postings, lengths: &body.lengths, idf }
-                    }
-                    TermKind::Tag | TermKind::Mention => {
-                        let index =
-                            if term.kind == TermKind::Tag { &segment.tags } else { &segment.mentions };
-                        let option = IndexRecordOption::Basic;
-                        let postings = index.read_postings_from_terminfo(info, option).map_err(fail)?;
-                        Cursor::Name { postings, idf }
-                    }
-                },
-            ));
+impl Plan {
+    fn search(
+        &self,
+        snapshot: &Snapshot,
+        allowed: Option<&RoaringBitmap>,
+        limit: usize,
+    ) -> Result<LexicalHits, LexicalError> {
+        let mut best = Best { limit, heap: BinaryHeap::new(), found: 0 };
+        let postings = self.postings();
+        let few = postings <= FEW_POSTINGS || postings + snapshot.posts / 4 <= FEW_STEPS;
+        if few || allowed.is_some_and(|allowed| allowed.len().saturating_mul(NARROW) < snapshot.posts) {
+            self.sweep(snapshot, allowed, true, &mut best)?;
+            return Ok(best.into_hits(self, None));
         }
-        if let Some(phrase) = &term.phrase {
-            let found = PhraseCursor::open(snapshot, at, phrase)?;
-            cursors.extend(found.into_iter().map(|phrase| (number, Cursor::Phrase { phrase, idf })));
+        let counted = self.count(snapshot, allowed)?;
+        if limit > 0 {
+            self.sweep(snapshot, allowed, limit as u64 >= counted.0, &mut best)?;
         }
-    }
-    Ok(cursors)
-}
-
-impl Cursor<'_> {
-    fn doc(&self) -> DocId {
-        match self {
-            Self::Word { postings, .. } | Self::Name { postings, .. } => postings.doc(),
-            Self::Phrase { phrase, .. } => phrase.doc(),
-        }
+        Ok(best.into_hits(self, Some(counted)))
     }
 
-    /// Adds what the documents before `end` are worth and goes to the first one after.
-    fn drain(&mut self, weights: &Lengths, window: &mut Window, end: DocId) {
-        match self {
-            Self::Word { postings, lengths, idf } => {
-                let mut doc = postings.doc();
-                while doc < end {
-                    window.add(
-                        doc,
-                        weights.contribution(*idf, postings.term_freq(), lengths.fieldnorm_id(doc)),
-                    );
-                    doc = postings.advance();
-                }
-            }
-            Self::Name { postings, idf } => {
-                while postings.doc() < end {
-                    window.add(postings.doc(), *idf);
-                    postings.advance();
-                }
-            }
-            Self::Phrase { phrase, idf } => {
-                while phrase.doc() < end {
-                    window.add(phrase.doc(), *idf);
-                    phrase.advance();
-                }
+    fn sweep(
+        &self,
+        snapshot: &Snapshot,
+        allowed: Option<&RoaringBitmap>,
+        every: bool,
+        sink: &mut impl Sink,
+    ) -> Result<(), LexicalError> {
+        let narrow = allowed.filter(|allowed| allowed.len().saturating_mul(NARROW) < snapshot.posts);
+        let mut ranges = narrow.map(|allowed| snapshot.ranges(allowed));
+        for (at, segment) in snapshot.segments.iter().enumerate() {
+            let lists = Lists::open(snapshot, self, at, every)?;
+            let ranges = ranges.as_mut().map(|ranges| std::mem::take(&mut ranges[at]));
+            if !lists.short.is_empty() || !lists.long.is_empty() {
+                sweep(segment, lists, Allowed { posts: allowed, ranges }, every, sink);
             }
         }
+        Ok(())
     }
 }
 
-struct Window {
-    start: DocId,
-    scores: Vec<f32>,
-    touched: [u64; WINDOW as usize / 64],
-}
-
-impl Window {
-    #[inline]
-    fn add(&mut self, doc: DocId, contribution: f32) {
-        let at = (doc - self.start) as usize;
-        self.scores[at] += contribution;
-        self.touched[at / 64] |= 1 << (at % 64);
-    }
-}
-
-fn drain(
-    segment: &Segment,
-    weights: &Lengths,
-    mut cursors: Vec<Cursor<'_>>,
-    allowed: Option<&RoaringBitmap>,
-    best: &mut Best,
-) {
-    let mut window =
-        Window { start: 0, scores: vec![0.0; WINDOW as usize], touched: [0; WINDOW as usize / 64] };
-    loop {
-        let first = cursors.iter().map(Cursor::doc).min().unwrap_or(TERMINATED);
-        if first == TERMINATED {
-            return;
-        }
-        window.start = first;
-        let end = first.saturating_add(WINDOW).min(TERMINATED);
-        for cursor in &mut cursors {
-            cursor.drain(weights, &mut window, end);
-        }
-        for block in 0..window.touched.len() {
-            let mut bits = std::mem::take(&mut window.touched[block]);
-            while bits != 0 {
-                let at = block * 64 + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                let score = std::mem::take(&mut window.scores[at]);
-                let doc = first + at as DocId;
-                let ordinal = segment.ordinals.of(doc);
-                if segment.is_alive(doc) && allowed.is_none_or(|allowed| allowed.contains(ordinal)) {
-                    best.offer(score, ordinal);
-                }
-            }
-        }
-    }
-}
-
-/// The best so far: a heap with the worst of them on top.
+/// The best so far: a heap with the worst of them on top. A key holds the sum above the ordinal, both so that
+/// more is better.
 struct Best {
     limit: usize,
-    heap: BinaryHeap<Reverse<Ranked>>,
-    total: u64,
+    heap: BinaryHeap<Reverse<u64>>,
+    found: u64,
 }
 
-/// Orders by score, then by ordinal with the smaller one better.
-struct Ranked {
-    score: f32,
-    ordinal: u32,
+fn key(units: Units, ordinal: u32) -> u64 {
+    u64::from(units) << 32 | u64::from(u32::MAX - ordinal)
 }
 
-impl Ord for Ranked {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.score.total_cmp(&other.score).then_with(|| other.ordinal.cmp(&self.ordinal))
-    }
-}
-
-impl PartialOrd for Ranked {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Ranked {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Ranked {}
-
-impl Best {
+impl Sink for Best {
     #[inline]
-    fn offer(&mut self, score: f32, ordinal: u32) {
-        self.total += 1;
-        let new = Ranked { score, ordinal };
+    fn take(&mut self, units: Units, ordinal: u32) {
+        self.found += 1;
+        let key = key(units, ordinal);
         if self.heap.len() < self.limit {
-            self.heap.push(Reverse(new));
+            self.heap.push(Reverse(key));
         } else if let Some(mut worst) = self.heap.peek_mut()
-            && new > worst.0
+            && key > worst.0
         {
-            worst.0 = new;
+            worst.0 = key;
         }
     }
 
-    fn into_hits(self, ideal: f32) -> LexicalHits {
-        let ranked = self.heap.into_sorted_vec();
+    #[inline]
+    fn wants(&self, units: Units, ordinal: u32) -> bool {
+        self.heap.len() < self.limit || self.heap.peek().is_some_and(|worst| key(units, ordinal) > worst.0)
+    }
+
+    fn head(&self) -> usize {
+        (self.limit / 2).max(16)
+    }
+}
+
+impl Best {
+    fn into_hits(self, plan: &Plan, counted: Option<(u64, bool)>) -> LexicalHits {
+        let (total, exact) = counted.unwrap_or((self.found, true));
         let hits =
-            ranked.into_iter().map(|Reverse(hit)| (Ordinal(hit.ordinal), Bm25::new(hit.score))).collect();
-        LexicalHits { hits, total: self.total, ideal }
+            self.heap.into_sorted_vec().into_iter().map(|Reverse(key)| {
+                (Ordinal(u32::MAX - key as u32), plan.weights.score((key >> 32) as Units))
+            });
+        LexicalHits { hits: hits.collect(), total, exact, ideal: plan.ideal, rare: Vec::new() }
+    }
+}
+
+/// Everything from a threshold on.
+struct Enough {
+    enough: Units,
+    found: Vec<u32>,
+}
+
+impl Sink for Enough {
+    fn take(&mut self, _: Units, ordinal: u32) {
+        self.found.push(ordinal);
+    }
+
+    #[inline]
+    fn wants(&self, units: Units, _: u32) -> bool {
+        units >= self.enough
+    }
+
+    fn head(&self) -> usize {
+        0
     }
 }

@@ -102,6 +102,23 @@ fn what_a_query_finds() {
     check("1,000 steps", "en", "1000", true);
     check("great 👍🏽", "en", "👍", true);
     check("family 👨‍👩‍👧", "en", "👩", false);
+    check("family 👨‍👩‍👧", "en", "👨‍👩‍👧", true);
+    check("in 🇫🇷🇩🇪 today", "en", "🇩🇪", true);
+    check("in 🇫🇷🇩🇪 today", "en", "🇫🇷", true);
+    check("in 🇫🇷 today", "en", "🇫🇮", false);
+    check("thumbs 👍🏿", "en", "👍🏻", true);
+    check("pirate 🏴‍☠️", "en", "🏴‍☠️", true);
+    check("flag 🏴󠁧󠁢󠁥󠁮󠁧󠁿", "en", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", true);
+    check("key 1️⃣ two", "en", "1", true);
+    check("no space😀here", "en", "😀", true);
+    check("#été à Paris", "fr", "#ETE", true);
+    check("#été à Paris", "fr", "ete", true);
+    check("#été à Paris", "fr", "#ÉTÉ", true);
+    check("ping @foo_bar.", "en", "@FOO_BAR", true);
+    check("$btc and $TSLA!", "en", "$BTC", true);
+    check("https://example.org/a?b=c#d", "en", "https://EXAMPLE.org/a?b=c#d", true);
+    check("http://www.example.org/", "en", "example.org", false);
+    check("http://www.example.org/", "en", "www.example.org", true);
     check("love ❤", "en", "❤️", true);
     // Scripts without spaces.
     check("睡眠は大事です", "ja", "睡眠", true);
@@ -339,13 +356,116 @@ fn long_queries_and_texts_are_bounded() {
     let searcher = one.index.searcher();
     let parts = searcher.explain(&BagQuery::words(words.join(" ")), Ordinal(0)).expect("explains");
     assert_eq!(parts.len(), MAX_QUERY_TERMS);
-    let many =
-        BagQuery { terms: words.clone(), phrases: words.clone(), tags: words.clone(), mentions: words };
+    let many = BagQuery {
+        terms: words.clone(),
+        phrases: words.clone(),
+        tags: words.clone(),
+        mentions: words,
+        ..BagQuery::default()
+    };
     assert_eq!(ranked(&searcher, &many), [0]);
     assert_eq!(ranked(&searcher, &BagQuery::words("x".repeat(60_000))), [1]);
     let odd = BagQuery { phrases: vec!["é1 ".repeat(20_000)], ..BagQuery::default() };
     assert_eq!(ranked(&searcher, &odd), [2]);
     searcher.highlight(&odd, &"é1 ".repeat(20_000), None);
+}
+
+#[test]
+fn near_words_may_stand_in_any_order_within_a_window() {
+    let one = english(&[
+        "flu shot",
+        "shot against the flu",
+        "flu one two three four five six shot",
+        "flu",
+        "a shot of whisky and then much later on came flu",
+        "flu flu flu",
+    ]);
+    let searcher = one.index.searcher();
+    let near = |text: &str, within| matching(&searcher, &TextClause::Near { text: text.into(), within });
+    assert_eq!(near("flu shot", 0), [0]);
+    assert_eq!(near("shot flu", 0), [0]);
+    assert_eq!(near("flu shot", 2), [0, 1]);
+    assert_eq!(near("flu shot", 5), [0, 1]);
+    assert_eq!(near("flu shots", 6), [0, 1, 2]);
+    assert_eq!(near("shot flu", u32::MAX), [0, 1, 2, 4]);
+    assert_eq!(near("flu", 3), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(near("flu flu", 3), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(near("", 3), [0; 0]);
+    let bag = BagQuery { near: vec![Near::new("flu shot", 2)], ..BagQuery::default() };
+    assert_eq!(ranked(&searcher, &bag)[..2], [0, 1]);
+    let parts = searcher.explain(&bag, Ordinal(1)).expect("explains");
+    assert_eq!(parts.iter().filter(|part| part.kind == TermKind::Near).count(), 1);
+}
+
+#[test]
+fn a_prefix_ranks_every_word_it_begins_and_the_word_itself_first() {
+    let one = english(&["vaccination today", "a vaccine", "vacc", "nothing", "Vaccinés vaccine vaccination"]);
+    let searcher = one.index.searcher();
+    let bag = BagQuery { prefixes: vec!["vacc".into()], ..BagQuery::default() };
+    assert_eq!(ranked(&searcher, &bag), [2, 0, 1, 4]);
+    assert_eq!(searcher.matching_any(&bag, None).expect("matches").len(), 4);
+    let hits = searcher.search(&bag, None, 9).expect("searches");
+    let best = hits.hits[0].1.value();
+    assert!(best > 1.5 * hits.ideal, "{best} is not well above {}", hits.ideal);
+    assert_eq!(searcher.highlight(&bag, "A Vaccine now", Some("en")), [2..9]);
+    let absent = BagQuery { prefixes: vec!["zzz".into()], ..BagQuery::default() };
+    assert!(ranked(&searcher, &absent).is_empty());
+}
+
+#[test]
+fn posts_with_every_rare_term_are_named() {
+    let mut texts: Vec<String> = (0..50).map(|n| format!("common words of post {n} alpha")).collect();
+    texts.push("alpha report CVE2014 leaked".into());
+    texts.push("alpha CVE2014".into());
+    let one = english(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+    let searcher = one.index.searcher();
+    let rare = |text: &str, allowed: Option<&RoaringBitmap>| {
+        let rare = searcher.search(&BagQuery::words(text), allowed, 3).expect("searches").rare;
+        rare.into_iter().map(|ordinal| ordinal.0).collect::<Vec<_>>()
+    };
+    assert_eq!(rare("alpha cve2014", None), [51, 50]);
+    assert_eq!(rare("alpha cve2014 leaked", None), [50]);
+    assert_eq!(rare("alpha cve2014", Some(&RoaringBitmap::from([50]))), [50]);
+    assert_eq!(rare("common alpha", None), [0; 0]);
+    assert_eq!(rare("cve2014 absent", None), [51, 50]);
+}
+
+#[test]
+fn feedback_adds_the_words_of_what_was_found() {
+    let one = english(&[
+        "jogging shoes for marathon runners",
+        "marathon training with good shoes",
+        "marathon winner in Boston",
+        "the weather in Boston",
+        "nothing at all",
+    ]);
+    let searcher = one.index.searcher();
+    let bag = BagQuery::words("jogging");
+    let text = "jogging shoes for marathon runners, marathon!";
+    let feedback = [FeedbackText { text, lang: Some("en"), score: 2.0 }];
+    // A tenth of five posts is less than one: nothing is rare enough to be added.
+    let options = FeedbackOptions { original: 0.5, ..FeedbackOptions::default() };
+    assert!(searcher.expand(&bag, &feedback, &options).expect("expands").expansions.is_empty());
+    let many: Vec<String> = (0..60).map(|n| format!("filler {n}")).collect();
+    for (n, text) in many.iter().enumerate() {
+        one.index.add(Ordinal(100 + n as u32), &post(text, Some("en"))).expect("adds");
+    }
+    one.index.commit(POINT).expect("commits");
+    let searcher = one.index.searcher();
+    let wide = searcher.expand(&bag, &feedback, &options).expect("expands");
+    let words: BTreeSet<&str> = wide.expansions.iter().map(|e| e.text.as_str()).collect();
+    assert_eq!(words, BTreeSet::from(["jog", "marathon", "runner", "shoe"]));
+    let sum: f32 = wide.expansions.iter().map(|e| e.weight).sum();
+    assert!((sum - 1.0).abs() < 1e-5, "half of the weight is theirs: {sum}");
+    assert_eq!(ranked(&searcher, &wide), [0, 1, 2]);
+    // The same without weight, feedback or words.
+    for (bag, feedback, options) in [
+        (&bag, &feedback[..], FeedbackOptions { original: 1.0, ..options }),
+        (&bag, &[], options),
+        (&BagQuery::default(), &feedback[..], options),
+    ] {
+        assert_eq!(searcher.expand(bag, feedback, &options).expect("expands"), *bag);
+    }
 }
 
 /// Every file of an index, cut short, emptied, removed or with a bit flipped: an error that names a file, or no
@@ -369,7 +489,8 @@ fn damage_is_an_error_and_never_a_panic() {
         terms: vec!["apple banana3".into()],
         phrases: vec!["apple banana2".into()],
         tags: vec!["tag1".into()],
-        mentions: vec![],
+        prefixes: vec!["ban".into()],
+        ..BagQuery::default()
     };
     let answer = |index: &LexicalIndex| -> Result<_, LexicalError> {
         let searcher = index.searcher();
@@ -521,7 +642,13 @@ proptest! {
             .collect();
         ranking.sort_by(|a, b| b.1.total_cmp(a.1).then_with(|| a.0.cmp(&b.0)));
         let hits = searcher.search(&bag, Some(&bitmap), limit).expect("searches");
-        prop_assert_eq!(hits.total, ranking.len() as u64);
+        prop_assert_eq!((hits.total, hits.exact), (ranking.len() as u64, true));
+        let any: BTreeSet<u32> = searcher.matching_any(&bag, Some(&bitmap)).expect("matches").into_iter().collect();
+        prop_assert_eq!(any, ranking.iter().map(|(ordinal, _)| ordinal.0).collect::<BTreeSet<_>>());
+        let most = searcher.matching_most(&bag, Some(&bitmap), 0.6).expect("matches");
+        for (ordinal, score) in &ranking {
+            prop_assert_eq!(most.contains(ordinal.0), score.value() >= 0.6 * hits.ideal);
+        }
         ranking.truncate(limit);
         prop_assert_eq!(hits.hits, ranking);
     }

@@ -1,11 +1,10 @@
 //! Conditions on posts, and the exact set of live posts that satisfies one.
 
-use bowerbird_lexical::TextClause;
+use bowerbird_lexical::{TextClause, primary_language};
 use bowerbird_posts::{Ordinal, PostId};
 use roaring::RoaringBitmap;
 
 use crate::columns::{Columns, Row};
-use crate::language::primary;
 use crate::{LiveError, Snapshot};
 
 /// Deepest nesting of a filter.
@@ -142,7 +141,7 @@ pub(crate) fn evaluate(
         Filter::To(user) => named(columns.to_user(&name(user, '@'), snapshot.live())),
         Filter::Tag(tag) => named(columns.by_tag.get(&name(tag, '#'))),
         Filter::Mention(user) => named(columns.by_mention.get(&name(user, '@'))),
-        Filter::Lang(lang) => named(columns.by_lang.get(&primary(lang))),
+        Filter::Lang(lang) => named(columns.by_lang.get(&primary_language(lang))),
         Filter::Since(second) => rows(&|row| row.created_at >= *second),
         Filter::Until(second) => rows(&|row| row.created_at < *second),
         Filter::MinLikes(least) => rows(&|row| row.counts.likes >= *least),

@@ -14,7 +14,6 @@ mod config;
 mod error;
 mod facets;
 mod filter;
-mod language;
 mod layout;
 mod lexical_thread;
 mod live;

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use bowerbird_lexical::{Checkpoint, LexicalError, LexicalIndex};
+use bowerbird_lexical::{Checkpoint, LexicalError, LexicalIndex, language_of};
 use bowerbird_posts::{Ordinal, PostStore, StoreError, StoredPost};
 use bowerbird_vector::{VectorConfig, VectorIndex};
 use roaring::RoaringBitmap;
@@ -12,7 +12,6 @@ use roaring::RoaringBitmap;
 use crate::LiveError;
 use crate::check::{CheckReport, Part, check_open};
 use crate::columns::ColumnsWriter;
-use crate::language::language_of;
 use crate::layout::{self, DataDir};
 
 /// Posts added to the lexical index between two commits of a rebuild.
@@ -46,7 +45,7 @@ pub(crate) fn replay(posts: &PostStore, lexical: &LexicalIndex) -> Result<Recove
     let mut added = 0;
     let mut failed: Option<LexicalError> = None;
     scan_readable(posts, &mut recovered.damaged, &mut |StoredPost { ordinal, post }| {
-        recovered.columns.insert(ordinal, &post, language_of(&post).as_deref());
+        recovered.columns.insert(ordinal, &post, language_of(post.lang.as_deref(), &post.text).as_deref());
         recovered.live.insert(ordinal.0);
         if ordinal.0 >= checkpoint.next_ordinal {
             let step = lexical.add(ordinal, &post).and_then(|()| {

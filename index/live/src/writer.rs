@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bowerbird_lexical::language_of;
 use bowerbird_posts::{Applied, Op, Ordinal, Outcome, Post, StoreError};
 use crossbeam_channel::Sender;
 use roaring::RoaringBitmap;
@@ -12,7 +13,6 @@ use roaring::RoaringBitmap;
 use crate::LiveError;
 use crate::backup::free_bytes;
 use crate::columns::ColumnsWriter;
-use crate::language::language_of;
 use crate::lexical_thread::LexicalWork;
 use crate::progress::Progress;
 use crate::queue::{Request, WriteQueue};
@@ -128,7 +128,11 @@ impl Writer {
         for (op, outcome) in ops.into_iter().zip(&applied.outcomes) {
             match (op, *outcome) {
                 (Op::Upsert(post), Outcome::Created { ordinal } | Outcome::Replaced { ordinal, .. }) => {
-                    self.columns.insert(ordinal, &post, language_of(&post).as_deref());
+                    self.columns.insert(
+                        ordinal,
+                        &post,
+                        language_of(post.lang.as_deref(), &post.text).as_deref(),
+                    );
                     live.insert(ordinal.0);
                     self.next_ordinal = self.next_ordinal.max(ordinal.0 + 1);
                     adds.push((ordinal, post));

@@ -37,6 +37,6 @@ pub use fuse::{Blended, Candidate, Candidates, FULL_COVERAGE, Fused, Fusion, Sca
 pub use list::Place;
 pub use page::{Collapsed, Hit, ResultPage, Scores, Total};
 pub use parse::{Node, ParseError, parse};
-pub use plan::{IgnoredOperator, ParsedQuery};
+pub use plan::{IgnoredOperator, ParseOptions, ParsedQuery};
 pub use request::{Collapse, Mode, RerankOptions, SearchRequest, Sort};
 pub use trace::{Stage, Trace};

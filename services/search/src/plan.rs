@@ -1,9 +1,9 @@
 //! What a query asks of the indexes: words that rank, and a filter that restricts.
 //!
 //! Plain words only rank: a post that lacks one may still be found by meaning. Everything else restricts as well:
-//! phrases, tags, mentions, operators, `-not`, and the words inside an explicit `OR`.
+//! phrases, near words, prefixes, tags, mentions, operators, `-not`, and the words inside an explicit `OR`.
 
-use bowerbird_lexical::{BagQuery, TextClause};
+use bowerbird_lexical::{BagQuery, MAX_QUERY_TERMS, Near, TextClause, has_words};
 use bowerbird_live::Filter;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -14,6 +14,19 @@ use crate::parse::{Node, parse};
 
 /// Longest query or filter, in bytes.
 pub const MAX_QUERY_BYTES: usize = 4096;
+
+/// Fewest characters of a last word that is taken as the beginning of one: fewer begin nearly every post.
+const MIN_PREFIX: usize = 2;
+
+/// How a query is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ParseOptions {
+    /// All of it is plain words.
+    pub plain: bool,
+    /// The person is still typing: a last plain word with nothing after it also stands for the words that start
+    /// with it. It ranks and does not restrict.
+    pub prefix_last: bool,
+}
 
 /// A part of the query that was not understood and how it was treated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,16 +59,25 @@ impl ParsedQuery {
     ///
     /// `filter`, in the same language, restricts with every part; there a mistake is an error.
     pub fn new(text: &str, plain: bool, filter: Option<&str>) -> Result<Self, SearchError> {
+        Self::with(text, ParseOptions { plain, ..ParseOptions::default() }, filter)
+    }
+
+    /// [`Self::new`] with all options.
+    pub fn with(text: &str, options: ParseOptions, filter: Option<&str>) -> Result<Self, SearchError> {
         for found in [text.len(), filter.map_or(0, str::len)] {
             if found > MAX_QUERY_BYTES {
                 return Err(SearchError::QueryTooLong { limit: MAX_QUERY_BYTES, found });
             }
         }
-        let mut query = match (text.trim().is_empty(), plain) {
+        let mut query = match (text.trim().is_empty(), options.plain) {
             (true, _) => Self::empty(),
             (false, true) => Self::plain(text),
             (false, false) => Self::understood(text),
         };
+        if options.prefix_last && !text.ends_with(char::is_whitespace) {
+            query.last_as_prefix();
+        }
+        query.bound();
         if let Some(filter) = filter.filter(|f| !f.trim().is_empty()) {
             query.restrict(strict_filter(filter)?);
         }
@@ -89,16 +111,46 @@ impl ParsedQuery {
             Ok(tree) => {
                 let mut query = Self { printed: tree.to_string(), ..Self::empty() };
                 query.take(&tree);
+                if query.bag.is_empty() && query.filter.is_none() {
+                    let note = Some("taken as plain words: nothing else of it was understood".to_owned());
+                    query = Self { ignored: query.ignored, note, ..Self::plain(text) };
+                }
                 query
             }
             Err(error) => {
-                let words: String =
-                    text.chars().map(|c| if matches!(c, '"' | '(' | ')') { ' ' } else { c }).collect();
+                let words: String = text
+                    .chars()
+                    .map(|c| if matches!(c, '"' | '“' | '”' | '„' | '(' | ')') { ' ' } else { c })
+                    .collect();
                 let words: Vec<&str> = words.split_whitespace().filter(|w| *w != "OR").collect();
-                let mut query = Self::plain(&words.join(" "));
+                let words = words.join(" ");
+                let mut query = Self::plain(if words.is_empty() { text } else { &words });
                 query.note = Some(format!("taken as plain words: {error}"));
                 query
             }
+        }
+    }
+
+    /// Takes the last plain word for the beginning of one, when it is the last thing of the query.
+    fn last_as_prefix(&mut self) {
+        let last = self.bag.terms.last().filter(|word| {
+            let typed = self.printed.rsplit(' ').next() == Some(word.as_str());
+            typed && word.chars().count() >= MIN_PREFIX && word.chars().all(char::is_alphanumeric)
+        });
+        if let Some(word) = last.cloned() {
+            self.bag.terms.pop();
+            self.bag.prefixes.push(word);
+        }
+    }
+
+    /// Says which words are too many to rank by.
+    fn bound(&mut self) {
+        if let Some(first) = self.bag.terms.get(MAX_QUERY_TERMS) {
+            let reason = format!(
+                "only the first {MAX_QUERY_TERMS} words are ranked by; this and those after it are not"
+            );
+            self.ignored.push(IgnoredOperator { part: first.clone(), reason });
+            self.bag.terms.truncate(MAX_QUERY_TERMS);
         }
     }
 
@@ -107,7 +159,13 @@ impl ParsedQuery {
         match node {
             Node::All(parts) => parts.iter().for_each(|part| self.take(part)),
             Node::Word(word) => self.rank_word(word),
-            Node::Not(_) | Node::Any(_) | Node::Phrase(_) | Node::Tag(_) | Node::Mention(_) => {
+            Node::Not(_)
+            | Node::Any(_)
+            | Node::Phrase(_)
+            | Node::Near { .. }
+            | Node::Prefix(_)
+            | Node::Tag(_)
+            | Node::Mention(_) => {
                 self.rank(node);
                 if let Some(filter) = self.strict(node) {
                     self.restrict(filter);
@@ -152,6 +210,14 @@ impl ParsedQuery {
                 self.bag.phrases.push(text.clone());
                 self.say(text);
             }
+            Node::Near { text, within } => {
+                self.bag.near.push(Near::new(text, u32::from(*within)));
+                self.say(text);
+            }
+            Node::Prefix(start) => {
+                self.bag.prefixes.push(start.clone());
+                self.say(start);
+            }
             Node::Tag(name) => {
                 self.bag.tags.push(name.clone());
                 self.say(name);
@@ -167,22 +233,39 @@ impl ParsedQuery {
 
     /// `node` as a restriction; `None` when nothing of it is understood.
     fn strict(&mut self, node: &Node) -> Option<Filter> {
-        Some(match node {
-            Node::Word(word) => Filter::Text(TextClause::Word(word.clone())),
-            Node::Phrase(text) => Filter::Text(TextClause::Phrase(text.clone())),
-            Node::Tag(name) => Filter::Tag(name.to_lowercase()),
-            Node::Mention(name) => Filter::Mention(name.to_lowercase()),
-            Node::Not(inner) => Filter::Not(Box::new(self.strict(inner)?)),
-            Node::All(parts) => Filter::And(parts.iter().filter_map(|part| self.strict(part)).collect()),
-            Node::Any(parts) => Filter::Or(parts.iter().filter_map(|part| self.strict(part)).collect()),
-            Node::Operator { name, value } => match operator(name, value) {
-                Ok(filter) => filter,
-                Err(reason) => {
-                    self.ignored.push(IgnoredOperator { part: node.to_string(), reason });
-                    return None;
-                }
-            },
-        })
+        let text = |clause| Ok(Filter::Text(clause));
+        let found = match node {
+            Node::Word(text) | Node::Phrase(text) | Node::Near { text, .. } | Node::Prefix(text)
+                if !has_words(text) =>
+            {
+                Err("it holds nothing that posts are searched for".to_owned())
+            }
+            Node::Word(word) => text(TextClause::Word(word.clone())),
+            Node::Phrase(words) => text(TextClause::Phrase(words.clone())),
+            Node::Near { text: words, within } => {
+                text(TextClause::Near { text: words.clone(), within: u32::from(*within) })
+            }
+            Node::Prefix(start) => text(TextClause::Prefix(start.clone())),
+            Node::Tag(name) => Ok(Filter::Tag(name.to_lowercase())),
+            Node::Mention(name) => Ok(Filter::Mention(name.to_lowercase())),
+            Node::Not(inner) => return self.strict(inner).map(|inner| Filter::Not(Box::new(inner))),
+            Node::All(parts) => return self.strict_parts(parts).map(Filter::And),
+            Node::Any(parts) => return self.strict_parts(parts).map(Filter::Or),
+            Node::Operator { name, value } => operator(name, value),
+        };
+        match found {
+            Ok(filter) => Some(filter),
+            Err(reason) => {
+                self.ignored.push(IgnoredOperator { part: node.to_string(), reason });
+                None
+            }
+        }
+    }
+
+    fn strict_parts(&mut self, parts: &[Node]) -> Option<Vec<Filter>> {
+        let parts: Vec<Filter> = parts.iter().filter_map(|part| self.strict(part)).collect();
+        // Without this, alternatives of which none is understood would find nothing.
+        (!parts.is_empty()).then_some(parts)
     }
 }
 
@@ -272,6 +355,95 @@ mod tests {
     }
 
     #[test]
+    fn near_words_and_prefixes_restrict_and_rank() {
+        let query = query("\"flu shot\"~5 vacc* news");
+        assert_eq!(query.bag.near, [Near::new("flu shot", 5)]);
+        assert_eq!((query.bag.prefixes, query.bag.terms), (vec!["vacc".to_owned()], vec!["news".to_owned()]));
+        assert_eq!(query.text, "flu shot vacc news");
+        let Some(Filter::And(parts)) = query.filter else { panic!("{:?}", query.filter) };
+        let near = TextClause::Near { text: "flu shot".into(), within: 5 };
+        assert!(matches!(&parts[0], Filter::Text(clause) if *clause == near));
+        assert!(matches!(&parts[1], Filter::Text(TextClause::Prefix(start)) if start == "vacc"));
+    }
+
+    #[test]
+    fn a_last_word_may_be_unfinished() {
+        let options = ParseOptions { prefix_last: true, ..ParseOptions::default() };
+        for (text, prefixes, terms) in [
+            ("flu vacc", &["vacc"][..], &["flu"][..]),
+            ("flu vacc ", &[], &["flu", "vacc"]),
+            ("flu v", &[], &["flu", "v"]),
+            ("flu c++", &[], &["flu", "c++"]),
+            ("flu -kids", &[], &["flu"]),
+            ("flu lang:en", &[], &["flu"]),
+            ("flu \"nasal spray\"", &[], &["flu"]),
+            ("flu (a OR bcd)", &[], &["flu", "a", "bcd"]),
+        ] {
+            let query = ParsedQuery::with(text, options, None).expect(text);
+            assert_eq!((query.bag.prefixes, query.bag.terms), (owned(prefixes), owned(terms)), "{text}");
+        }
+        let plain = ParsedQuery::with("(flu vacc", ParseOptions { plain: true, prefix_last: true }, None);
+        assert_eq!(plain.expect("plain").bag.prefixes, ["vacc"]);
+    }
+
+    fn owned(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn parts_that_say_nothing_do_not_hide_everything() {
+        for text in ["flu \"!!!\"", "flu (since:x OR is:y)", "flu -(since:x)", "flu (::: OR ...)", "flu -;*"]
+        {
+            let query = query(text);
+            assert!(query.filter.is_none(), "{text}: {:?}", query.filter);
+        }
+        assert_eq!(query("flu \"!!!\"").ignored[0].part, "\"!!!\"");
+        let long = (0..100).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
+        let query = query(&long);
+        assert_eq!((query.bag.terms.len(), query.ignored[0].part.as_str()), (64, "w64"));
+    }
+
+    fn size(filter: &Filter) -> (usize, usize) {
+        let parts: Vec<&Filter> = match filter {
+            Filter::And(parts) | Filter::Or(parts) => parts.iter().collect(),
+            Filter::Not(part) => vec![part],
+            _ => Vec::new(),
+        };
+        parts.into_iter().map(size).fold((1, 1), |(depth, number), (d, n)| (depth.max(d + 1), number + n))
+    }
+
+    #[test]
+    fn no_filter_is_larger_than_the_index_takes() {
+        let nested = |inner: &str, times: usize| {
+            (0..times).fold(inner.to_owned(), |inner, _| format!("-(a OR b -({inner}))"))
+        };
+        let many = format!("{} x", "-(-a) ".repeat(100));
+        for text in [nested("c", 4), nested("c", 40), many, "(".repeat(4000), "-".repeat(4000)] {
+            let query = ParsedQuery::new(&text, false, Some("-(-a OR (b c)) from:x")).expect("read somehow");
+            let (depth, number) = query.filter.as_ref().map_or((0, 0), size);
+            assert!(depth <= bowerbird_live::MAX_FILTER_DEPTH, "{text}: depth {depth}");
+            assert!(number <= bowerbird_live::MAX_FILTER_CONDITIONS, "{text}: {number} conditions");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_text_is_read(text in "(\\PC|[ ()\"#@:*~5-]|[“”]|OR |from:|since:|attr\\.x:|is:|[\u{0}-\u{1f}\u{300}\u{200d}\u{202e}]){0,60}", plain in proptest::bool::ANY, prefix_last in proptest::bool::ANY) {
+            match ParsedQuery::with(&text, ParseOptions { plain, prefix_last }, None) {
+                Ok(query) => {
+                    let (depth, number) = query.filter.as_ref().map_or((0, 0), size);
+                    proptest::prop_assert!(depth <= bowerbird_live::MAX_FILTER_DEPTH);
+                    proptest::prop_assert!(number <= bowerbird_live::MAX_FILTER_CONDITIONS);
+                }
+                Err(error) => {
+                    proptest::prop_assert!(matches!(error, SearchError::EmptyQuery), "{error}");
+                    proptest::prop_assert!(text.trim().is_empty(), "{text:?} is not empty");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_broken_query_is_plain_words_with_a_note() {
         let query = query("what is \"flu (shot");
         assert_eq!(query.text, "what is flu shot");
@@ -280,6 +452,8 @@ mod tests {
 
     #[test]
     fn an_operator_with_a_bad_value_is_reported() {
+        let nothing = ParsedQuery::new("since:yesterday", false, None).expect("plain words");
+        assert_eq!((nothing.ignored.len(), nothing.text.as_str()), (1, "since:yesterday"));
         let query = query("flu since:yesterday is:nice");
         assert_eq!(query.ignored.len(), 2);
         assert!(query.ignored[0].reason.contains("yesterday"));
