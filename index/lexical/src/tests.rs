@@ -407,7 +407,7 @@ fn a_prefix_ranks_every_word_it_begins_and_the_word_itself_first() {
     let hits = searcher.search(&bag, None, 9).expect("searches");
     let best = hits.hits[0].1.value();
     assert!(best > 1.5 * hits.ideal, "{best} is not well above {}", hits.ideal);
-    assert_eq!(searcher.highlight(&bag, "A Vaccine now", Some("en")), [2..9]);
+    assert_eq!(searcher.highlight(&bag, "A Vaccine now", Some("en")).first(), Some(&(2..9)));
     let absent = BagQuery { prefixes: vec!["zzz".into()], ..BagQuery::default() };
     assert!(ranked(&searcher, &absent).is_empty());
 }

@@ -16,7 +16,7 @@ fn word(random: &mut SmallRng) -> String {
 }
 
 fn text(random: &mut SmallRng) -> String {
-    let length = random.random_range(1..14);
+    let length = random.random_range(4..30);
     let mut words: Vec<String> = (0..length).map(|_| word(random)).collect();
     if random.random_bool(0.3) {
         words.push("#Tag".into());
