@@ -25,6 +25,7 @@ use bowerbird_posts::{Op, Ordinal};
 use bowerbird_scheduler::{Job, Priority};
 use bowerbird_search::{Engine, Mode, RerankOptions, SearchConfig, SearchRequest};
 use bytesize::ByteSize;
+use roaring::RoaringBitmap;
 
 const SEED: u64 = 7;
 const ROUNDS: usize = 5;
@@ -138,7 +139,7 @@ fn loaded(real: &Real, count: usize, dir: &Path) -> Live {
         );
     }
     let begun = Instant::now();
-    while live.snapshot().vectors().wants_seal() {
+    while live.snapshot().vectors().wants_seal(&RoaringBitmap::new()) {
         std::thread::sleep(Duration::from_millis(200));
     }
     println!("graph             {:>10.1} s more until it serves", begun.elapsed().as_secs_f64());

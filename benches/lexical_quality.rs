@@ -92,8 +92,8 @@ fn parameters(sets: &[Set], dirs: &[tempfile::TempDir]) {
     }
     println!("\nnDCG@10 by k1 and b\n{:<10}{}", "k1 b", header(sets));
     for (at, (k1, b)) in pairs.iter().enumerate() {
-        let row: String = found.iter().map(|scores| format!("{:>15.4}", scores[at])).collect();
-        println!("{:<10}{row}", format!("{k1} {b}"));
+        let row: Vec<String> = found.iter().map(|scores| format!("{:>15.4}", scores[at])).collect();
+        println!("{:<10}{}", format!("{k1} {b}"), row.concat());
     }
     println!("\nchosen on the other collections, beside the default");
     let default = LexicalConfig::default();
@@ -117,7 +117,7 @@ fn parameters(sets: &[Set], dirs: &[tempfile::TempDir]) {
 }
 
 fn header(sets: &[Set]) -> String {
-    sets.iter().map(|set| format!("{:>15}", set.name)).collect()
+    sets.iter().map(|set| format!("{:>15}", set.name)).collect::<Vec<_>>().concat()
 }
 
 /// Changes a query before it is asked.
@@ -161,9 +161,9 @@ fn variants(sets: &[Set], dirs: &[tempfile::TempDir]) {
     }
     println!("\nnDCG@10 and p50 ms with the default k1 and b\n{:<32}{}", "", header(sets));
     for (name, scores) in names {
-        let row: String =
+        let row: Vec<String> =
             scores.iter().map(|(score, ms)| format!("{:>15}", format!("{score:.4} {ms:.2}"))).collect();
-        println!("{name:<32}{row}");
+        println!("{name:<32}{}", row.concat());
     }
 }
 

@@ -32,7 +32,7 @@ impl LexicalSearcher {
         let (mut once, mut repeated) = (RoaringBitmap::new(), RoaringBitmap::new());
         for segment in &self.snapshot.segments {
             for doc in (0..segment.reader.max_doc()).filter(|doc| segment.is_alive(*doc)) {
-                let ordinal = segment.ordinals.of(doc);
+                let ordinal = segment.columns.of(doc);
                 if !once.insert(ordinal) {
                     repeated.insert(ordinal);
                 }

@@ -86,7 +86,7 @@ impl LexicalSearcher {
             for family in Family::ALL {
                 let Some(form) = tokens(word, family, Purpose::Phrase).pop() else { continue };
                 for segment in &snapshot.segments {
-                    let index = &segment.bodies[family as usize].index;
+                    let index = &segment.bodies[family as usize];
                     posts += snapshot.info(index, &form.text)?.map_or(0, |info| u64::from(info.doc_freq));
                 }
             }
@@ -114,10 +114,10 @@ impl LexicalSearcher {
                     continue;
                 }
                 for (at, segment) in snapshot.segments.iter().enumerate() {
-                    let index = &segment.bodies[family as usize].index;
+                    let index = &segment.bodies[family as usize];
                     let Some(mut lists) = snapshot.lists(index, &forms)? else { continue };
                     intersect(&mut lists, &mut left, |doc| {
-                        let ordinal = segment.ordinals.of(doc);
+                        let ordinal = segment.columns.of(doc);
                         if segment.is_alive(doc) && live.contains(ordinal) {
                             if sample.ordinals.len() == limit {
                                 return false;
@@ -233,7 +233,7 @@ fn count_living(
 ) {
     let (mut seen, mut alive) = (0u64, 0u64);
     let mut look = |doc: DocId| {
-        let ordinal = segment.ordinals.of(doc);
+        let ordinal = segment.columns.of(doc);
         seen += 1;
         if segment.is_alive(doc) && live.contains(ordinal) {
             alive += 1;

@@ -53,7 +53,7 @@ pub struct HitExplained {
 /// What one term adds to the lexical score.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TermBody {
-    /// `word`, `tag`, `mention` or `phrase`.
+    /// `word`, `tag`, `mention`, `phrase`, `near` or `prefix`.
     pub kind: &'static str,
     /// As it was looked up.
     pub text: String,
@@ -184,6 +184,8 @@ impl HitExplained {
                 bowerbird_search::TermKind::Tag => "tag",
                 bowerbird_search::TermKind::Mention => "mention",
                 bowerbird_search::TermKind::Phrase => "phrase",
+                bowerbird_search::TermKind::Near => "near",
+                bowerbird_search::TermKind::Prefix => "prefix",
             },
             text: term.text,
             idf: term.idf,
