@@ -117,7 +117,7 @@ fn what_a_query_finds() {
     check("ping @foo_bar.", "en", "@FOO_BAR", true);
     check("$btc and $TSLA!", "en", "$BTC", true);
     check("https://example.org/a?b=c#d", "en", "https://EXAMPLE.org/a?b=c#d", true);
-    check("http://www.example.org/", "en", "example.org", false);
+    check("http://www.example.org/", "en", "example.org", true);
     check("http://www.example.org/", "en", "www.example.org", true);
     check("love ❤", "en", "❤️", true);
     // Scripts without spaces.
