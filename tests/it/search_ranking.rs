@@ -280,6 +280,52 @@ async fn a_post_with_every_rare_word_is_not_lost_to_near_misses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn feedback_finds_posts_by_the_words_of_the_first_ones() {
+    let filler =
+        |n: usize| post(&format!("talk{n}"), "ann", "2015-01-01", &format!("nothing of note today {n}"));
+    let mut posts: Vec<Post> = (0..60).map(filler).collect();
+    for (id, text) in [("a", "amber violin"), ("b", "an amber violin again"), ("c", "violin practice")] {
+        posts.push(post(id, "ann", "2015-01-01", text));
+    }
+    let fixture = fixture(stub_models(""), posts).await;
+    let search = async |feedback: serde_json::Value| {
+        let body = json!({"q": "amber", "mode": "lexical", "feedback": feedback, "explain": true, "facets": ["author"]});
+        post_json(&fixture.router, "/v1/search", body).await.1
+    };
+    let plain = search(json!(null)).await;
+    assert_eq!(ids(&plain), ["a", "b"]);
+    let widened = search(json!({"original": 0.5})).await;
+    assert_eq!(ids(&widened)[..2], ["a", "b"]);
+    assert!(ids(&widened).contains(&"c"), "{widened}");
+    assert_eq!(
+        (&widened["total"], &widened["facets"]),
+        (&plain["total"], &plain["facets"]),
+        "of the typed words"
+    );
+    for hit in widened["hits"].as_array().expect("hits") {
+        let terms = hit["explain"]["terms"].as_array().expect("terms");
+        let sum: f64 = terms.iter().filter_map(|term| term["score"].as_f64()).sum();
+        let score = hit["scores"]["lexical"].as_f64().expect("a lexical score");
+        assert!((sum - score).abs() < 1e-4 * score, "{sum} is not {score}: {hit}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_word_is_a_beginning_while_the_person_types() {
+    let posts = [("a", "vaccine for the flu"), ("b", "vaccination day"), ("c", "vacuum cleaner")];
+    let posts = posts.map(|(id, text)| post(id, "ann", "2015-01-01", text));
+    let fixture = fixture(stub_models(""), posts.into()).await;
+    let search = async |q: &str, prefix_last: bool| {
+        let body = json!({"q": q, "mode": "lexical", "prefix_last": prefix_last});
+        post_json(&fixture.router, "/v1/search", body).await.1
+    };
+    assert_eq!(search("vacc", false).await["total"]["value"], 0);
+    assert_eq!(search("vacc", true).await["total"]["value"], 2);
+    assert_eq!(search("vacc ", true).await["total"]["value"], 0);
+    assert_eq!(ids(&search("flu vacc", true).await), ["a", "b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn settings_out_of_range_are_named() {
     let fixture = fixture(stub_models(""), vec![post("a", "ann", "2015-01-01", "amber")]).await;
     for (field, value, param) in [
@@ -296,6 +342,9 @@ async fn settings_out_of_range_are_named() {
         ("fusion", json!({"mode": "normalized", "weight": 7}), "fusion.weight"),
         ("fusion", json!("average"), "fusion"),
         ("collapse", json!("some"), "collapse"),
+        ("feedback", json!({"posts": 0}), "feedback.posts"),
+        ("feedback", json!({"terms": 65}), "feedback.terms"),
+        ("feedback", json!({"original": 0}), "feedback.original"),
     ] {
         let mut body = json!({"q": "amber"});
         body[field] = value;

@@ -241,6 +241,9 @@ pub struct SearchSettings {
     pub max_per_author: Option<usize>,
     /// How much the first hits differ in meaning, where a search does not say, 0 to 1.
     pub diversity: f32,
+    /// Bonus of neighbouring query words that stand side by side in a post, as a share of their weight, 0 to 1; it
+    /// gained nothing measurable on the judged sets and takes time.
+    pub proximity: f32,
     /// Place to which a post is raised that holds every rare word of the query; 0 raises none.
     pub exact_rank: usize,
     /// Memory for the lists behind cursors.
@@ -268,6 +271,7 @@ impl Default for SearchSettings {
             collapse: CollapseName::NearDuplicates,
             max_per_author: None,
             diversity: 0.0,
+            proximity: 0.0,
             exact_rank: 3,
             cursor_memory: ByteSize::mib(64),
             cursor_ttl: Duration::from_mins(10),
@@ -394,6 +398,7 @@ impl Config {
             ("recency_weight", self.search.recency_weight),
             ("engagement_weight", self.search.engagement_weight),
             ("diversity", self.search.diversity),
+            ("proximity", self.search.proximity),
         ] {
             check(share(value), format!("search.{name} is {value}, expected 0 to 1"));
         }

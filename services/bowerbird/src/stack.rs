@@ -361,6 +361,7 @@ fn search_config(config: &Config) -> SearchConfig {
         collapse: config.search.collapse.into(),
         max_per_author: config.search.max_per_author,
         diversity: config.search.diversity,
+        proximity: config.search.proximity,
         exact_rank: config.search.exact_rank,
         cursor_bytes: config.search.cursor_memory.as_u64(),
         cursor_ttl: config.search.cursor_ttl,

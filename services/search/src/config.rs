@@ -28,6 +28,9 @@ pub struct SearchConfig {
     pub max_per_author: Option<usize>,
     /// Unlikeness of the first hits, of searches that do not say; 0 to 1, see [`crate::diversity`].
     pub diversity: f32,
+    /// Bonus of neighbouring query words that stand side by side in a post, as a share of their idf; 0 gives none. Within
+    /// noise on every judged set, see [`bowerbird_lexical::LexicalSearcher::with_proximity`].
+    pub proximity: f32,
     /// Place, from 1, to which a post that holds every rare word of the query is raised; 0 raises none.
     pub exact_rank: usize,
     /// Most time of a search that states none.
@@ -57,6 +60,7 @@ impl Default for SearchConfig {
             collapse: Collapse::NearDuplicates,
             max_per_author: None,
             diversity: 0.0,
+            proximity: 0.0,
             exact_rank: 3,
             timeout: Duration::from_secs(5),
             threads: 2,

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bowerbird_lexical::BagQuery;
 use bowerbird_live::{Allowed, Snapshot};
 use moka::sync::Cache;
 use roaring::RoaringBitmap;
@@ -68,6 +69,8 @@ pub(crate) struct Tail {
 pub(crate) struct Frozen {
     /// The query and filter it answers; a cursor used with others is refused.
     pub key: String,
+    /// What its lexical scores are of: the words of the query, and those that feedback added.
+    pub bag: BagQuery,
     /// The hits, best first.
     pub first: Vec<Place>,
     /// The column they are in the order of; none in a list by relevance.
@@ -76,8 +79,6 @@ pub(crate) struct Frozen {
     pub more: bool,
     /// Those, once they were asked for.
     pub tail: OnceCell<Tail>,
-    /// Whether posts match that were not looked at.
-    pub cut: bool,
     /// Every post that has a place in `first`, or was taken out of it.
     pub taken: RoaringBitmap,
     /// The rules that hold for the whole list.
@@ -115,7 +116,7 @@ impl Frozen {
 
     /// Whether posts match that no page reaches.
     pub fn is_truncated(&self) -> bool {
-        self.cut || self.tail.get().is_some_and(|tail| tail.more)
+        self.tail.get().is_some_and(|tail| tail.more)
     }
 
     /// Memory, in bytes.
@@ -129,7 +130,7 @@ impl Frozen {
             self.pinned.allowed.as_deref(),
             match &self.matching {
                 Matching::These(posts) => Some(posts),
-                Matching::Words | Matching::Allowed => None,
+                Matching::Words { .. } | Matching::Allowed => None,
             },
         ];
         size_of::<Self>()

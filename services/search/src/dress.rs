@@ -7,7 +7,6 @@ use bowerbird_lexical::BagQuery;
 use bowerbird_live::Snapshot;
 use bowerbird_posts::{Ordinal, Post};
 use bowerbird_vector::PointId;
-use roaring::RoaringBitmap;
 
 use crate::arrange::Arranger;
 use crate::cursor::{Cursors, Frozen, Tail};
@@ -51,7 +50,7 @@ impl Engine {
         let limit = request.limit;
         if list.is_open() && offset + limit > list.first.len() {
             let begun = Instant::now();
-            self.rank_tail(&list, &query, &snapshot).await?;
+            self.rank_tail(&list, &snapshot).await?;
             if let Some(id) = id {
                 self.cursors.grown(id, list.clone());
             }
@@ -91,15 +90,10 @@ impl Engine {
     }
 
     /// Ranks the hits behind the first list, once for a list, whoever asks.
-    async fn rank_tail(
-        &self,
-        list: &Arc<Frozen>,
-        query: &ParsedQuery,
-        snapshot: &Arc<Snapshot>,
-    ) -> Result<(), SearchError> {
+    async fn rank_tail(&self, list: &Arc<Frozen>, snapshot: &Arc<Snapshot>) -> Result<(), SearchError> {
         let rank = || async {
             let (list, snapshot) = (list.clone(), snapshot.clone());
-            let (bag, shapes) = (query.bag.clone(), self.shapes.clone());
+            let shapes = self.shapes.clone();
             self.pool
                 .run(move || {
                     let allowed = list.pinned.now(&snapshot);
@@ -108,11 +102,11 @@ impl Engine {
                     let (places, more) = if let Some(sort) = list.sort {
                         let left = match &list.matching {
                             Matching::These(posts) => &allowed & posts,
-                            Matching::Words | Matching::Allowed => allowed,
+                            Matching::Words { .. } | Matching::Allowed => allowed,
                         } - &list.taken;
                         (sorted(sort, &left, &snapshot, room, explain), left.len() > room as u64)
                     } else {
-                        lexical_tail(&snapshot, &bag, allowed, &list.taken, room, explain)?
+                        lexical_tail(&snapshot, &list.bag, allowed, &list.taken, room, explain)?
                     };
                     let mut arranger = Arranger::new(&snapshot, &shapes, list.rules);
                     arranger.admit(list.first.clone())?;
@@ -162,7 +156,8 @@ fn dress(
             end += 1;
             let Some((place, others)) = group.split_first() else { continue };
             let Some(stored) = posts.next().flatten() else { continue };
-            hits.push(hit(snapshot, place, others, end, stored.post, bag, explain)?);
+            let scored = explain.then_some(&list.bag);
+            hits.push(hit(snapshot, place, others, end, stored.post, bag, scored)?);
         }
     }
     Ok((hits, end))
@@ -175,12 +170,12 @@ fn hit(
     rank: usize,
     post: Post,
     bag: &BagQuery,
-    explain: bool,
+    scored: Option<&BagQuery>,
 ) -> Result<Hit, SearchError> {
     let ranges = snapshot.lexical().highlight(bag, &post.text, post.lang.as_deref());
     let ids = others.iter().filter_map(|other| snapshot.columns().id(other.ordinal).cloned());
-    let explanation = if explain {
-        let terms = snapshot.lexical().explain(bag, place.ordinal)?;
+    let explanation = if let Some(scored) = scored {
+        let terms = snapshot.lexical().explain(scored, place.ordinal)?;
         Some(Box::new(Explanation { terms, parts: place.parts.as_deref().cloned() }))
     } else {
         None
@@ -207,22 +202,15 @@ fn count(
     if first && fields.is_empty() {
         return Ok((list.total, Vec::new()));
     }
-    let left = match &list.matching {
-        Matching::These(posts) => posts & snapshot.live(),
-        Matching::Allowed => list.pinned.now(snapshot),
-        Matching::Words => {
-            let allowed = list.pinned.now(snapshot);
-            // The leg itself says what matches: it knows which words are too common to ask.
-            let every =
-                if fields.is_empty() { 0 } else { usize::try_from(allowed.len()).unwrap_or(usize::MAX) };
-            let found = snapshot.lexical().search(bag, Some(&allowed), every)?;
-            if fields.is_empty() {
-                return Ok((Total { value: found.total, ..list.total }, Vec::new()));
-            }
-            found.hits.iter().map(|(ordinal, _)| ordinal.0).collect::<RoaringBitmap>()
+    let (left, exact) = match &list.matching {
+        Matching::These(posts) => (posts & snapshot.live(), list.total.exact),
+        Matching::Allowed => (list.pinned.now(snapshot), list.total.exact),
+        // The leg itself says what matches: it knows which words are too common to ask.
+        Matching::Words { alone } => {
+            (snapshot.lexical().matching_any(bag, Some(&list.pinned.now(snapshot)))?, *alone)
         }
     };
-    let total = if first { list.total } else { Total { value: left.len(), ..list.total } };
+    let total = Total { value: left.len(), exact };
     let count = |field: String| {
         let counts = snapshot.facets(&field, &left, FACET_VALUES);
         (field, counts)

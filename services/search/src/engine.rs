@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bowerbird_live::{Live, Snapshot};
 use bowerbird_scheduler::Encoders;
+use roaring::RoaringBitmap;
 use tokio::sync::OnceCell;
 
 use crate::arrange::Shapes;
@@ -13,13 +14,14 @@ use crate::config::SearchConfig;
 use crate::cursor::{Cursors, Frozen, Pinned};
 use crate::dress::Position;
 use crate::error::SearchError;
+use crate::exact::raise;
 use crate::explain::SearchExplanation;
 use crate::features::weigh;
 use crate::fuse::Candidate;
-use crate::list::{Covering, Matching, NEAREST, by_relevance, note_ranks, note_relevance, sorted};
+use crate::list::{Matching, NEAREST, by_relevance, note_ranks, note_relevance, sorted};
 use crate::page::{ResultPage, Total};
-use crate::plan::ParsedQuery;
-use crate::request::{Ranking, SearchRequest, Sort, check, key};
+use crate::plan::{ParseOptions, ParsedQuery};
+use crate::request::{Mode, Ranking, SearchRequest, Sort, check, key};
 use crate::retrieve::Legs;
 use crate::trace::{Stage, Trace};
 
@@ -55,10 +57,14 @@ impl Engine {
     pub async fn search(&self, request: &SearchRequest) -> Result<ResultPage, SearchError> {
         let mut trace = Trace::default();
         check(request)?;
-        let query = trace.time(Stage::Parse, || {
-            ParsedQuery::new(&request.text, request.plain, request.filter.as_deref())
+        let mut query = trace.time(Stage::Parse, || {
+            let options = ParseOptions { plain: request.plain, prefix_last: request.prefix_last };
+            ParsedQuery::with(&request.text, options, request.filter.as_deref())
         })?;
         let snapshot = Arc::new(self.live.snapshot());
+        if self.config.proximity > 0.0 {
+            query.bag = snapshot.lexical().with_proximity(query.bag, self.config.proximity, 0);
+        }
 
         let position = if let Some(cursor) = &request.cursor {
             let (id, list, offset) = self.cursors.find(cursor, &key(request))?;
@@ -88,24 +94,23 @@ impl Engine {
 
         if query.bag.is_empty() || ranking.sort != Sort::Relevance {
             let covering = self.matching_most(query, snapshot, &allowed).await?;
-            if query.bag.is_empty() || !covering.posts.is_empty() {
+            if query.bag.is_empty() || !covering.is_empty() {
                 return self.sorted_list(request, ranking, query, covering, snapshot, pinned, trace).await;
             }
         }
 
         let (lexical, dense) = tokio::join!(
-            self.retrieve_lexical(ranking.mode, query, snapshot, &allowed),
+            self.retrieve_lexical(&ranking, query, snapshot, &allowed),
             self.retrieve_dense(ranking.mode, query, snapshot, &allowed, deadline),
         );
         let legs = Legs::from_results(lexical, dense, trace)?;
 
         let begun = Instant::now();
-        let candidates = self.fuse(query, snapshot, &legs, ranking.fusion).await?;
+        let candidates = self.fuse(snapshot, &legs, ranking.fusion).await?;
         trace.took(Stage::Fuse, begun.elapsed());
 
         if ranking.sort != Sort::Relevance {
-            let best = candidates.list.iter().take(NEAREST).map(|c| c.ordinal.0).collect();
-            let nearest = Covering { posts: best, more: false };
+            let nearest = candidates.list.iter().take(NEAREST).map(|c| c.ordinal.0).collect();
             let mut list =
                 self.sorted_list(request, ranking, query, nearest, snapshot, pinned, trace).await?;
             list.total.exact = false;
@@ -121,9 +126,10 @@ impl Engine {
         }
 
         let begun = Instant::now();
-        let exact = legs.exact();
         let mut places = by_relevance(&candidates, &head, ranking.explain);
-        exact.raise(&mut places, self.config.exact_rank);
+        // BM25 alone has no near-misses to guard against.
+        let exact = if ranking.mode == Mode::Lexical { &[] } else { legs.exact() };
+        raise(&mut places, exact, self.config.exact_rank);
         note_relevance(&mut places);
         weigh(&mut places, snapshot.columns(), ranking.recency, ranking.engagement, ranking.now);
         note_ranks(&mut places, |ranks, rank| ranks.weighed = rank);
@@ -143,7 +149,7 @@ impl Engine {
                 fusion: Some(ranking.fusion),
                 shares: candidates.shares,
                 ideal: legs.ideal(),
-                exact: (exact.words.clone(), exact.holders.len()),
+                exact: exact.len(),
                 near_duplicates: left_out.near_duplicates,
                 author_limit: left_out.author_limit,
                 removed: left_out.named,
@@ -151,16 +157,19 @@ impl Engine {
         });
         Ok(Frozen {
             key: key(request),
+            bag: legs.bag().unwrap_or(&query.bag).clone(),
             first,
             sort: None,
             more: legs.matched() > found as u64,
             tail: OnceCell::new(),
-            cut: false,
             taken: candidates.list.iter().map(|c| c.ordinal.0).collect(),
             rules: ranking.rules,
             most: ranking.most,
             total: legs.total(ranking.mode),
-            matching: if legs.lexical.is_some() { Matching::Words } else { Matching::These(legs.nearest()) },
+            matching: match legs.lexical {
+                Some(_) => Matching::Words { alone: ranking.mode == Mode::Lexical },
+                None => Matching::These(legs.nearest()),
+            },
             pinned,
             note: None,
             explanation,
@@ -174,15 +183,14 @@ impl Engine {
         request: &SearchRequest,
         ranking: Ranking,
         query: &ParsedQuery,
-        covering: Covering,
+        posts: RoaringBitmap,
         snapshot: &Arc<Snapshot>,
         pinned: Pinned,
         trace: &mut Trace,
     ) -> Result<Frozen, SearchError> {
         let begun = Instant::now();
-        let Covering { posts, more } = covering;
         let matching = if query.bag.is_empty() { Matching::Allowed } else { Matching::These(posts.clone()) };
-        let total = Total { value: posts.len(), exact: !more };
+        let total = Total { value: posts.len(), exact: true };
         // As many as a list by relevance has candidates; what stands behind is sorted when a page reaches it.
         let most = ranking.most.min(2 * self.config.depth);
         let behind = posts.len() > most as u64;
@@ -202,11 +210,11 @@ impl Engine {
         });
         Ok(Frozen {
             key: key(request),
+            bag: query.bag.clone(),
             first,
             sort: Some(ranking.sort),
             more: behind,
             tail: OnceCell::new(),
-            cut: more,
             taken,
             rules: ranking.rules,
             most: ranking.most,

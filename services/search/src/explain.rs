@@ -134,8 +134,8 @@ pub struct SearchExplanation {
     pub shares: Shares,
     /// What BM25 gives a post with every word of the query.
     pub ideal: f32,
-    /// Rare words of the query, and how many posts hold them all.
-    pub exact: (Vec<String>, usize),
+    /// Posts that hold every rare word of the query; 0 when it has none.
+    pub exact: usize,
     /// Near-duplicates folded into better hits.
     pub near_duplicates: usize,
     /// Posts left out because their author had enough.

@@ -27,7 +27,7 @@ pub mod similar;
 pub mod suggest;
 mod trace;
 
-pub use bowerbird_lexical::{TermKind, TermScore};
+pub use bowerbird_lexical::{FeedbackOptions, TermKind, TermScore};
 pub use compute::ComputePool;
 pub use config::SearchConfig;
 pub use engine::Engine;

@@ -69,18 +69,14 @@ pub(crate) fn note_relevance(places: &mut [Place]) {
 #[derive(Clone, Debug)]
 pub(crate) enum Matching {
     /// Allowed posts that hold a word of the query.
-    Words,
+    Words {
+        /// Whether no hit was found by meaning, so that their number is the total.
+        alone: bool,
+    },
     /// Every allowed post.
     Allowed,
     /// These.
     These(RoaringBitmap),
-}
-
-/// Allowed posts that hold most of the query.
-pub(crate) struct Covering {
-    pub posts: RoaringBitmap,
-    /// Whether there may be more than could be looked at.
-    pub more: bool,
 }
 
 impl Engine {
@@ -90,18 +86,13 @@ impl Engine {
         query: &ParsedQuery,
         snapshot: &Arc<Snapshot>,
         allowed: &Allowed,
-    ) -> Result<Covering, SearchError> {
+    ) -> Result<RoaringBitmap, SearchError> {
         if query.bag.is_empty() {
-            return Ok(Covering { posts: (*allowed.bitmap).clone(), more: false });
+            return Ok((*allowed.bitmap).clone());
         }
         let (snapshot, bag, allowed) = (snapshot.clone(), query.bag.clone(), allowed.bitmap.clone());
-        let most = self.config.max_hits;
-        let found = self.pool.run(move || snapshot.lexical().search(&bag, Some(&allowed), most)).await??;
-        let enough = FULL_COVERAGE * found.ideal;
-        let covering = found.hits.iter().filter(|(_, score)| score.value() >= enough);
-        let posts: RoaringBitmap = covering.map(|(ordinal, _)| ordinal.0).collect();
-        let more = found.total > most as u64 && posts.len() == most as u64;
-        Ok(Covering { posts, more })
+        let most = move || snapshot.lexical().matching_most(&bag, Some(&allowed), FULL_COVERAGE);
+        Ok(self.pool.run(most).await??)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bowerbird_lexical::{FeedbackOptions, MAX_QUERY_TERMS};
+
 use crate::arrange::{MAX_COLLAPSED, Rules};
 use crate::config::SearchConfig;
 use crate::error::SearchError;
@@ -68,6 +70,8 @@ pub struct SearchRequest {
     pub text: String,
     /// Takes `text` as plain words, whatever it holds: for judged queries and questions.
     pub plain: bool,
+    /// The person is still typing: the last plain word also stands for the words that start with it.
+    pub prefix_last: bool,
     /// Restrictions in the same language; every part of it restricts.
     pub filter: Option<String>,
     /// Hits on the page, 1 to 100.
@@ -91,6 +95,9 @@ pub struct SearchRequest {
     pub max_per_author: Option<usize>,
     /// Unlikeness of the first hits, 0 to 1; the configured one when `None`.
     pub diversity: Option<f32>,
+    /// Words of the first posts beside those of the query; none when `None`, for it can hurt: see
+    /// [`bowerbird_lexical::LexicalSearcher::expand`].
+    pub feedback: Option<FeedbackOptions>,
     /// The moment from which ages count, in seconds since 1970; that of the call when `None`.
     pub now: Option<i64>,
     /// Whether hits and page say how they arose.
@@ -109,6 +116,7 @@ impl SearchRequest {
         Self {
             text: text.into(),
             plain: false,
+            prefix_last: false,
             filter: None,
             limit: 10,
             cursor: None,
@@ -120,6 +128,7 @@ impl SearchRequest {
             collapse: None,
             max_per_author: None,
             diversity: None,
+            feedback: None,
             now: None,
             explain: false,
             facets: Vec::new(),
@@ -140,6 +149,7 @@ pub(crate) struct Ranking {
     pub engagement: f32,
     pub rules: Rules,
     pub diversity: f32,
+    pub feedback: Option<FeedbackOptions>,
     /// Most hits of the list.
     pub most: usize,
     pub now: i64,
@@ -168,6 +178,7 @@ impl Ranking {
             engagement: request.engagement.unwrap_or(config.engagement),
             rules,
             diversity: request.diversity.unwrap_or(config.diversity),
+            feedback: request.feedback,
             most: match rules.collapse {
                 Collapse::None => config.max_hits,
                 Collapse::NearDuplicates => config.max_hits.min(MAX_COLLAPSED),
@@ -212,12 +223,26 @@ impl Ranking {
         if !share(self.diversity) {
             return refuse("diversity", self.diversity.to_string(), "0 to 1");
         }
+        if let Some(feedback) = self.feedback {
+            if !(1..=MAX_FEEDBACK_POSTS).contains(&feedback.posts) {
+                return refuse("feedback.posts", feedback.posts.to_string(), "1 to 50");
+            }
+            if !(1..=MAX_QUERY_TERMS).contains(&feedback.terms) {
+                return refuse("feedback.terms", feedback.terms.to_string(), "1 to 64");
+            }
+            if !(feedback.original > 0.0 && feedback.original <= 1.0) {
+                return refuse("feedback.original", feedback.original.to_string(), "more than 0, at most 1");
+            }
+        }
         if self.rules.max_per_author == Some(0) {
             return refuse("max_per_author", "0".into(), "1 or more");
         }
         Ok(())
     }
 }
+
+/// Most posts that words are taken from.
+const MAX_FEEDBACK_POSTS: usize = 50;
 
 /// Half-lives that can be asked for, seconds.
 const HALF_LIVES: std::ops::RangeInclusive<u64> = 1..=3_155_760_000;
@@ -243,7 +268,7 @@ pub(crate) fn check(request: &SearchRequest) -> Result<(), SearchError> {
 /// What two pages must agree on.
 pub(crate) fn key(request: &SearchRequest) -> String {
     format!(
-        "{}\n{}\n{:?}\n{:?}\n{:?}",
-        request.text, request.plain, request.filter, request.mode, request.sort
+        "{}\n{}\n{}\n{:?}\n{:?}\n{:?}",
+        request.text, request.plain, request.prefix_last, request.filter, request.mode, request.sort
     )
 }

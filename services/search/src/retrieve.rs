@@ -3,21 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bowerbird_lexical::{BagQuery, LexicalError, LexicalHits};
+use bowerbird_lexical::{BagQuery, FeedbackOptions, FeedbackText, LexicalHits};
 use bowerbird_live::{Allowed, Filter, Snapshot};
 use bowerbird_models_api::{Embedding, TextRole};
-use bowerbird_posts::Ordinal;
+use bowerbird_posts::{Ordinal, StoredPost};
 use bowerbird_scheduler::{Job, Priority, SchedulerError};
 use bowerbird_vector::{Cosine, PointId};
 use roaring::RoaringBitmap;
 
 use crate::engine::Engine;
 use crate::error::SearchError;
-use crate::exact::Exact;
 use crate::fuse::{Candidate, Candidates, Fusion, fuse};
 use crate::page::Total;
 use crate::plan::ParsedQuery;
-use crate::request::Mode;
+use crate::request::{Mode, Ranking};
 use crate::trace::{Stage, Trace};
 
 impl Engine {
@@ -32,28 +31,26 @@ impl Engine {
 
     pub(crate) async fn retrieve_lexical(
         &self,
-        mode: Mode,
+        ranking: &Ranking,
         query: &ParsedQuery,
         snapshot: &Arc<Snapshot>,
         allowed: &Allowed,
     ) -> Leg<Lexical> {
-        if mode == Mode::Vector {
+        if ranking.mode == Mode::Vector {
             return Leg::Off;
         }
         let begun = Instant::now();
         let (snapshot, bag, allowed) = (snapshot.clone(), query.bag.clone(), allowed.bitmap.clone());
-        let (depth, exact_rank) = (self.config.depth, self.config.exact_rank);
-        let found = self.pool.run(move || -> Result<Lexical, LexicalError> {
+        let (depth, feedback) = (self.config.depth, ranking.feedback);
+        let found = self.pool.run(move || -> Result<Lexical, SearchError> {
             let hits = snapshot.lexical().search(&bag, Some(&allowed), depth)?;
-            // BM25 alone has no near-misses to guard against.
-            let guarded = mode != Mode::Lexical && exact_rank > 0;
-            let exact =
-                if guarded { Exact::find(snapshot.lexical(), &bag, &allowed)? } else { Exact::default() };
-            Ok(Lexical { hits, exact })
+            match feedback {
+                Some(options) => widened(&snapshot, bag, hits, &allowed, depth, &options),
+                None => Ok(Lexical { matched: hits.total, bag, hits }),
+            }
         });
-        match found.await {
-            Ok(Ok(hits)) => Leg::Ran { hits, times: vec![(Stage::Lexical, begun.elapsed())] },
-            Ok(Err(error)) => Leg::Failed { stage: Stage::Lexical, error: error.into() },
+        match found.await.flatten() {
+            Ok(hits) => Leg::Ran { hits, times: vec![(Stage::Lexical, begun.elapsed())] },
             Err(error) => Leg::Failed { stage: Stage::Lexical, error },
         }
     }
@@ -96,18 +93,16 @@ impl Engine {
     /// Joins the legs; a post that one leg missed is scored by it now.
     pub(crate) async fn fuse(
         &self,
-        query: &ParsedQuery,
         snapshot: &Arc<Snapshot>,
         legs: &Legs,
         fusion: Fusion,
     ) -> Result<Candidates, SearchError> {
         let pool = legs.pool(self.config.depth);
-        let (snapshot, bag) = (snapshot.clone(), query.bag.clone());
+        let (snapshot, bag) = (snapshot.clone(), legs.bag().cloned());
         let embedding = legs.dense.as_ref().map(|dense| dense.embedding.clone());
-        let lexical_ran = legs.lexical.is_some();
         let ideal = legs.ideal();
         self.pool
-            .run(move || back_fill(pool, &snapshot, lexical_ran.then_some(&bag), embedding.as_ref()))
+            .run(move || back_fill(pool, &snapshot, bag.as_ref(), embedding.as_ref()))
             .await?
             .map(|pool| fuse(pool, fusion, ideal))
     }
@@ -120,10 +115,36 @@ pub(crate) enum Leg<T> {
     Failed { stage: Stage, error: SearchError },
 }
 
-/// The lexical list, and the posts that hold every rare word.
+/// The lexical list, and what its scores are of.
 pub(crate) struct Lexical {
+    /// The words of the query, and those that feedback added.
+    pub bag: BagQuery,
     pub hits: LexicalHits,
-    pub exact: Exact,
+    /// Allowed posts in which any of `bag` occurs, at least; the total of `hits` counts the words of the query alone.
+    pub matched: u64,
+}
+
+/// The list again, with words of the best posts of `hits` beside those of the query. What is rare, and how many posts
+/// match, is said of the query as it was typed.
+fn widened(
+    snapshot: &Snapshot,
+    bag: BagQuery,
+    hits: LexicalHits,
+    allowed: &RoaringBitmap,
+    depth: usize,
+    options: &FeedbackOptions,
+) -> Result<Lexical, SearchError> {
+    let best: Vec<Ordinal> = hits.hits.iter().take(options.posts).map(|(ordinal, _)| *ordinal).collect();
+    let posts: Vec<Option<StoredPost>> = snapshot.posts(&best)?;
+    let texts = posts.iter().zip(&hits.hits).filter_map(|(stored, (_, score))| {
+        let post = &stored.as_ref()?.post;
+        Some(FeedbackText { text: &post.text, lang: post.lang.as_deref(), score: score.value() })
+    });
+    let bag = snapshot.lexical().expand(&bag, &texts.collect::<Vec<_>>(), options)?;
+    let again = snapshot.lexical().search(&bag, Some(allowed), depth)?;
+    let matched = again.total;
+    let hits = LexicalHits { total: hits.total, exact: hits.exact, rare: hits.rare, ..again };
+    Ok(Lexical { bag, hits, matched })
 }
 
 /// The dense list and the vector it is nearest to.
@@ -213,7 +234,7 @@ impl Legs {
             pool[at].vector = Some(*score);
             pool[at].vector_rank = Some(rank);
         }
-        for ordinal in self.lexical.iter().flat_map(|l| &l.exact.holders) {
+        for ordinal in self.lexical.iter().flat_map(|l| &l.hits.rare) {
             place(*ordinal, &mut pool);
         }
         pool
@@ -224,14 +245,19 @@ impl Legs {
         self.lexical.as_ref().map_or(0.0, |lexical| lexical.hits.ideal)
     }
 
-    /// The rare words of the query and their holders.
-    pub fn exact(&self) -> Exact {
-        self.lexical.as_ref().map_or_else(Exact::default, |lexical| lexical.exact.clone())
+    /// What lexical scores are of; none when the leg did not run.
+    pub fn bag(&self) -> Option<&BagQuery> {
+        self.lexical.as_ref().map(|lexical| &lexical.bag)
     }
 
-    /// Allowed posts that hold a word of the query; 0 when the lexical leg did not run.
+    /// Posts that hold every rare word of the query.
+    pub fn exact(&self) -> &[Ordinal] {
+        self.lexical.as_ref().map_or(&[], |lexical| &lexical.hits.rare)
+    }
+
+    /// Allowed posts that the lexical leg matches, at least; 0 when it did not run.
     pub fn matched(&self) -> u64 {
-        self.lexical.as_ref().map_or(0, |lexical| lexical.hits.total)
+        self.lexical.as_ref().map_or(0, |lexical| lexical.matched)
     }
 
     /// The posts of the dense list.
@@ -241,7 +267,9 @@ impl Legs {
 
     pub fn total(&self, mode: Mode) -> Total {
         match (&self.lexical, &self.dense) {
-            (Some(lexical), _) => Total { value: lexical.hits.total, exact: mode == Mode::Lexical },
+            (Some(lexical), _) => {
+                Total { value: lexical.hits.total, exact: mode == Mode::Lexical && lexical.hits.exact }
+            }
             (None, dense) => Total { value: dense.as_ref().map_or(0, |d| d.hits.len() as u64), exact: false },
         }
     }

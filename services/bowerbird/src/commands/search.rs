@@ -54,6 +54,7 @@ fn body(args: &SearchArgs) -> SearchBody {
 pub fn plain(q: &str) -> SearchBody {
     SearchBody {
         q: q.to_owned(),
+        prefix_last: false,
         limit: 10,
         cursor: None,
         mode: ModeName::default(),
@@ -65,6 +66,7 @@ pub fn plain(q: &str) -> SearchBody {
         collapse: None,
         max_per_author: None,
         diversity: None,
+        feedback: None,
         now: None,
         facets: Vec::new(),
         rerank: None,
@@ -169,9 +171,9 @@ fn explained(explain: &HitExplained) -> Vec<String> {
 }
 
 fn list_explained(explain: &SearchExplained) -> String {
-    let rare = match explain.rare_words.as_slice() {
-        [] => String::new(),
-        words => format!(" · rare: {} in {} posts", words.join(" "), explain.exact_posts),
+    let rare = match explain.exact_posts {
+        0 => String::new(),
+        posts => format!(" · every rare word in {posts} posts"),
     };
     format!(
         "{} candidates ({} by words, {} by meaning) · {} read closely · {} near-duplicates, {} over the author limit · \

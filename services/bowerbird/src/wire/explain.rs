@@ -144,9 +144,7 @@ pub struct SearchExplained {
     pub coverage: f32,
     /// What BM25 gives a post with every word of the query.
     pub ideal: f32,
-    /// Words of the query that at most three posts hold.
-    pub rare_words: Vec<String>,
-    /// Posts that hold all of those.
+    /// Posts that hold every rare word of the query; 0 when it has none.
     pub exact_posts: usize,
     /// Candidates that were left out.
     pub removed: RemovedBody,
@@ -253,8 +251,7 @@ impl SearchExplained {
             vector_share: explanation.shares.vector,
             coverage: explanation.shares.coverage,
             ideal: explanation.ideal,
-            rare_words: explanation.exact.0,
-            exact_posts: explanation.exact.1,
+            exact_posts: explanation.exact,
             removed: RemovedBody {
                 near_duplicates: explanation.near_duplicates,
                 author_limit: explanation.author_limit,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bowerbird_posts::Post;
 use bowerbird_search::{
-    Collapse, Fusion, Mode, Recency, RerankOptions, ResultPage, SearchConfig, SearchRequest, Sort,
+    Collapse, FeedbackOptions, Fusion, Mode, Recency, RerankOptions, ResultPage, SearchConfig, SearchRequest,
+    Sort,
 };
 use clap::ValueEnum;
 use jiff::Timestamp;
@@ -24,6 +25,10 @@ use crate::wire::suggest::DidYouMean;
 pub struct SearchBody {
     /// What to search for: words, `"phrases"`, `-not`, `OR`, `( )`, `from:`, `#tag`, `since:` and so on.
     pub q: String,
+    /// The person is still typing: the last plain word, with nothing after it, also stands for words that start with
+    /// it.
+    #[serde(default)]
+    pub prefix_last: bool,
     /// Hits on the page, 1 to 100.
     #[serde(default = "ten")]
     pub limit: usize,
@@ -62,6 +67,10 @@ pub struct SearchBody {
     /// with lambda = 1 - diversity over the best 100).
     #[serde(default)]
     pub diversity: Option<f32>,
+    /// Adds words of the best posts to the query (RM3) before both legs are joined: `{}` with the usual settings. It
+    /// finds more where texts are long and hurts where they are short, so it is never on by itself.
+    #[serde(default)]
+    pub feedback: Option<FeedbackBody>,
     /// The moment from which ages count, so that a page can be made again; now when absent.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -85,6 +94,29 @@ pub struct SearchBody {
 
 fn ten() -> usize {
     10
+}
+
+/// Words of the best posts beside those of the query.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FeedbackBody {
+    /// Posts that are looked at, 1 to 50; 10 when absent.
+    pub posts: Option<usize>,
+    /// Words that are added, 1 to 64; 10 when absent.
+    pub terms: Option<usize>,
+    /// Share of the weight that stays with the words of the query, above 0 and at most 1; .9 when absent.
+    pub original: Option<f32>,
+}
+
+impl From<FeedbackBody> for FeedbackOptions {
+    fn from(body: FeedbackBody) -> Self {
+        let usual = Self::default();
+        Self {
+            posts: body.posts.unwrap_or(usual.posts),
+            terms: body.terms.unwrap_or(usual.terms),
+            original: body.original.unwrap_or(usual.original),
+        }
+    }
 }
 
 /// Which legs retrieve.
@@ -222,6 +254,7 @@ impl SearchBody {
         Ok(SearchRequest {
             text: self.q.clone(),
             plain: false,
+            prefix_last: self.prefix_last,
             filter: self.filter.clone(),
             limit: self.limit,
             cursor: self.cursor.clone(),
@@ -246,6 +279,7 @@ impl SearchBody {
             collapse: self.collapse.map(Collapse::from),
             max_per_author: self.max_per_author,
             diversity: self.diversity,
+            feedback: self.feedback.map(FeedbackOptions::from),
             now: self.now.map(Timestamp::as_second),
             explain: self.explain,
             facets: self.facets.clone(),
