@@ -214,23 +214,21 @@ async fn a_phone_shows_everything_without_sideways_scrolling() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_chosen_theme_is_remembered() {
+    const COLOUR: &str = "getComputedStyle(document.body).backgroundColor";
     in_browser(Screen::Desktop, async |page: &Page| {
         page.open("/").await?;
         let toggle = page.wait(r#"#theme-toggle[aria-label="Switch to the dark theme"]"#).await?;
-        let light = page.wait("body").await?.css_value("background-color").await?;
+        let light = page.eval(COLOUR).await?;
         toggle.click().await?;
         page.wait(r#"html[data-theme="dark"]"#).await?;
-        let dark = page.wait("body").await?.css_value("background-color").await?;
-        ensure!(light != dark, "both themes are {light}");
+        page.until(&format!("{COLOUR} !== {light}")).await?;
+        let dark = page.eval(COLOUR).await?;
         page.eval("document.body.dataset.before = true").await?;
         page.client.refresh().await?;
         let toggle = r#"body:not([data-before]) #theme-toggle[aria-label="Switch to the light theme"]"#;
         page.wait(toggle).await?;
-        ensure!(
-            page.wait(r#"html[data-theme="dark"] > body"#).await?.css_value("background-color").await?
-                == dark
-        );
-        Ok(())
+        page.wait(r#"html[data-theme="dark"]"#).await?;
+        page.until(&format!("{COLOUR} === {dark}")).await
     })
     .await;
 }

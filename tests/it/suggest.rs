@@ -146,9 +146,9 @@ async fn a_platform_names_its_people_by_header() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mistyped_word_is_put_right_on_the_first_page_only() {
-    let texts = ["nasal spray against flu", "a nasal spray that works", "which nasal spray helps best"];
-    let texts = texts.iter().enumerate().map(|(n, text)| post(&n.to_string(), "ann", "2015-01-01", text));
-    let fixture = fixture(stub_models(""), texts.collect()).await;
+    let text = |n: usize| format!("nasal spray against flu, number {n}");
+    let posts = (0..12).map(|n| post(&n.to_string(), "ann", "2015-01-01", &text(n))).collect();
+    let fixture = fixture(stub_models(""), posts).await;
     let search = async |body: Value| post_json(&fixture.router, "/v1/search", body).await.1;
     let page = search(json!({"q": "nasal sprya -kids", "limit": 1})).await;
     let meant = json!({"text": "nasal spray -kids", "changed": [{"from": "sprya", "to": "spray"}]});

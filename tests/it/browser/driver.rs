@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use fantoccini::elements::Element;
@@ -185,6 +185,16 @@ impl Page {
     /// The value of a JavaScript expression.
     pub async fn eval(&self, expression: &str) -> anyhow::Result<Value> {
         Ok(self.client.execute(&format!("return ({expression});"), Vec::new()).await?)
+    }
+
+    /// Waits until a JavaScript expression is true: for what has no selector, such as a colour that is drawn.
+    pub async fn until(&self, expression: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.eval(expression).await? != true {
+            ensure!(Instant::now() < deadline, "waiting for {expression}");
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        Ok(())
     }
 
     /// The attribute `name` of every element that the selector finds; each has to have it.
