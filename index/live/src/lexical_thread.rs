@@ -14,8 +14,10 @@ use crate::snapshot::Published;
 /// Posts of one commit, at most about.
 const COMMIT_POSTS: usize = 20_000;
 
-/// A commit that takes longer delays what is written meanwhile by more than is promised.
+/// A commit of few posts that takes longer delays what is written meanwhile by more than is promised.
 const SLOW: Duration = Duration::from_secs(1);
+/// More posts than this are a bulk load, where a commit takes what it takes.
+const FEW_POSTS: usize = 500;
 
 /// What one transaction of the post store means for the index.
 pub(crate) struct LexicalWork {
@@ -106,8 +108,9 @@ impl LexicalThread {
             let Err(error) = self.commit(batch, attempt > 0) else {
                 let took = started.elapsed();
                 metrics::histogram!("bowerbird_lexical_commit_seconds").record(took.as_secs_f64());
-                if took > SLOW {
-                    tracing::warn!(?took, "a lexical commit was slow: look at the disk");
+                let posts: usize = batch.iter().map(|work| work.adds.len()).sum();
+                if took > SLOW && posts <= FEW_POSTS {
+                    tracing::warn!(?took, posts, "a lexical commit was slow: look at the disk");
                 }
                 let searcher = self.index.searcher();
                 self.published.change(|parts| parts.lexical = searcher);

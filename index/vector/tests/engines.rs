@@ -256,10 +256,8 @@ fn sealing_can_be_stopped_and_leaves_nothing_behind() {
             std::thread::sleep(Duration::from_millis(30));
             index.stop_sealing();
             let report = sealing.join().expect("no panic");
-            assert!(
-                !report.built || engine == Engine::Flat,
-                "{engine:?} is done with 20,000 points in 30 ms"
-            );
+            // Whether it was done before is chance; either way nothing stays half done.
+            assert_eq!(report.built, dir.path().join("segment").exists(), "{engine:?}");
         });
         assert!(!dir.path().join("segment.tmp").exists(), "{engine:?}");
         assert!(!index.wants_seal(&RoaringBitmap::new()));
