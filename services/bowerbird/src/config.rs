@@ -272,7 +272,7 @@ impl Default for SearchSettings {
             max_per_author: None,
             diversity: 0.0,
             proximity: 0.0,
-            exact_rank: 3,
+            exact_rank: 10,
             cursor_memory: ByteSize::mib(64),
             cursor_ttl: Duration::from_mins(10),
             timeout: Duration::from_secs(5),

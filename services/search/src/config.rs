@@ -48,7 +48,9 @@ pub struct SearchConfig {
 impl Default for SearchConfig {
     /// Depth 16 and blend .3: deeper reranking gained nothing measurable on five judged sets, and a larger share
     /// lost on most. Recency, engagement and diversity are off: no judged set of ours rewards them. Near-duplicates
-    /// are folded, because on a platform of short posts the same headline is the rule and not the exception.
+    /// are folded, because on a platform of short posts the same headline is the rule and not the exception. A post
+    /// with every rare word is raised to the end of the first ten: to the third place costs .0022 of the fused nDCG@10
+    /// on Cranfield, to the tenth .0008.
     fn default() -> Self {
         Self {
             depth: 100,
@@ -61,7 +63,7 @@ impl Default for SearchConfig {
             max_per_author: None,
             diversity: 0.0,
             proximity: 0.0,
-            exact_rank: 3,
+            exact_rank: 10,
             timeout: Duration::from_secs(5),
             threads: 2,
             queue: 256,
