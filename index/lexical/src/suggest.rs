@@ -2,7 +2,7 @@
 //! hold one, and which posts hold several together. How suggestions are ranked is decided elsewhere.
 //!
 //! Every answer does bounded work. Document frequencies of the dictionary count deleted posts until they are merged
-//! away, so nothing may be shown to a person before [`LexicalSearcher::living`] has found a live post that holds it.
+//! away, so nothing may be shown to a person before [`LexicalSearcher::living`](crate::LexicalSearcher::living) has found a live post that holds it.
 
 mod near;
 mod tables;
