@@ -24,7 +24,7 @@ use crate::wire::models::{
     RerankPage, RerankResult, RerankTokens, RerankV1Body, RerankV2Body, RerankedText, TeiRank, TeiRerankBody,
     Vector,
 };
-use run::{Failed, Run, empty_text};
+use run::{Run, empty_text};
 
 pub(in crate::http) use run::places;
 
