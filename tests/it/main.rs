@@ -3,7 +3,9 @@
 mod ads_apart;
 mod bad_input;
 mod browser;
+mod clients;
 mod concurrency;
+mod model_calls;
 mod real_search;
 mod search_paging;
 mod search_ranking;

@@ -2,9 +2,11 @@
 //!
 //! Called from the tests of each implementation, stub and real alike.
 
+use std::num::NonZeroUsize;
+
 use crate::{Embedder, ModelError, Reranker, TextRole};
 
-/// Unit length, declared dimension, independence of earlier calls, refusal of blank text.
+/// Unit length, declared dimension, independence of earlier calls, refusal of blank text, counts that add up.
 pub fn embedder(model: &mut dyn Embedder) {
     let dim = model.space().dim;
     let first = model.embed("a post about sleep", TextRole::Passage).expect("plain text embeds");
@@ -26,9 +28,21 @@ pub fn embedder(model: &mut dyn Embedder) {
             Err(other) => panic!("odd text of {} bytes: {other}", odd.len()),
         }
     }
+    let (counted, read) = model.embed_counted("a post about sleep", TextRole::Passage).expect("embeds");
+    assert_eq!(counted, first, "counting changes nothing");
+    assert!(read.tokens >= 4 && read.dropped == 0, "{read:?}");
+    let (_, two) = model.embed_counted("sleep sleep", TextRole::Passage).expect("embeds");
+    let (_, three) = model.embed_counted("sleep sleep sleep", TextRole::Passage).expect("embeds");
+    assert_eq!(three.tokens, two.tokens + 1);
+    let padded = format!("sleep sleep{}", " ".repeat(1_000_000));
+    assert_eq!(model.embed_counted(&padded, TextRole::Passage).expect("embeds").1, two, "spaces are nothing");
+    let (_, full) = model.embed_counted(&"sleep ".repeat(1000), TextRole::Passage).expect("embeds");
+    assert!(full.dropped > 0 && full.tokens > three.tokens, "{full:?}");
+    let (_, more) = model.embed_counted(&"sleep ".repeat(1001), TextRole::Passage).expect("embeds");
+    assert_eq!((more.tokens, more.dropped), (full.tokens, full.dropped + 1));
 }
 
-/// Relevant above irrelevant, independence of earlier calls, refusal of blank text.
+/// Relevant above irrelevant, independence of earlier calls, refusal of blank text, counts that add up.
 pub fn reranker(model: &mut dyn Reranker) {
     let query = "how to sleep better";
     let good = model.score(query, "How to sleep better: nine ways to fall asleep faster").expect("scores");
@@ -39,6 +53,21 @@ pub fn reranker(model: &mut dyn Reranker) {
     assert!(matches!(model.score("", "text"), Err(ModelError::EmptyText)));
     assert!(matches!(model.score("text", "  "), Err(ModelError::EmptyText)));
     model.score(query, &"long text ".repeat(5_000)).expect("a long passage is scored by windows");
+
+    let text = "How to sleep better: nine ways to fall asleep faster";
+    let (counted, read) = model.score_counted(query, text, None).expect("scores");
+    assert_eq!(counted, good, "counting changes nothing");
+    assert!(read.tokens >= 14 && (read.query_dropped, read.passage_dropped) == (0, 0), "{read:?}");
+    let (_, long) = model.score_counted(query, &"text ".repeat(1000), None).expect("scores");
+    let (_, longer) = model.score_counted(query, &"text ".repeat(1001), None).expect("scores");
+    assert!(long.passage_dropped > 0 && long.query_dropped == 0, "{long:?}");
+    assert_eq!((longer.tokens, longer.passage_dropped), (long.tokens, long.passage_dropped + 1));
+    let (_, wordy) = model.score_counted(&"query ".repeat(1000), "text", None).expect("scores");
+    assert!(wordy.query_dropped > 0 && wordy.passage_dropped == 0, "{wordy:?}");
+    let three = NonZeroUsize::new(3);
+    let (cut, read) = model.score_counted(query, "sleep sleep sleep better", three).expect("scores");
+    assert_eq!(read.passage_dropped, 1);
+    assert_eq!(cut, model.score(query, "sleep sleep sleep").expect("scores"), "what is cut off has no say");
 }
 
 #[cfg(test)]

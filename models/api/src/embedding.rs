@@ -73,6 +73,16 @@ impl EmbeddingSpace {
     }
 }
 
+/// How far a model read a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TextRead {
+    /// Tokens that went through the model, marks and prefix included.
+    pub tokens: usize,
+    /// Tokens of the text that did not fit; of a very long text at least so many, because its end is not cut into
+    /// tokens at all.
+    pub dropped: usize,
+}
+
 /// A model that embeds one text per call.
 ///
 /// One text per call because dynamically quantised int8 graphs take one activation scale over the whole batch:
@@ -86,6 +96,11 @@ pub trait Embedder: Send {
     /// The same text gives the same vector, bit for bit, whatever was embedded before it.
     /// Errors: [`ModelError::EmptyText`], [`ModelError::TextTooLong`], [`ModelError::Failed`].
     fn embed(&mut self, text: &str, role: TextRole) -> Result<Embedding, ModelError>;
+
+    /// [`Embedder::embed`], with how far the text was read. A model that does not count says 0 and 0.
+    fn embed_counted(&mut self, text: &str, role: TextRole) -> Result<(Embedding, TextRead), ModelError> {
+        Ok((self.embed(text, role)?, TextRead::default()))
+    }
 }
 
 #[cfg(test)]

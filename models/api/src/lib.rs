@@ -13,9 +13,9 @@ pub mod contract;
 #[cfg(any(test, feature = "testing"))]
 pub mod stub;
 
-pub use embedding::{Embedder, Embedding, EmbeddingSpace, TextRole};
+pub use embedding::{Embedder, Embedding, EmbeddingSpace, TextRead, TextRole};
 pub use generate::{Finish, GenerateRequest, GenerationStream, Generator, Message, Piece, Role, Usage};
-pub use rerank::{RerankLogit, Reranker};
+pub use rerank::{PairRead, RerankLogit, Reranker};
 
 /// What can go wrong between a caller and a model.
 ///

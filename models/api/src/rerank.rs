@@ -1,5 +1,7 @@
 //! A query and a passage to one number.
 
+use std::num::NonZeroUsize;
+
 use crate::ModelError;
 
 /// Raw cross-encoder output: unbounded, finite, larger is more relevant.
@@ -23,6 +25,17 @@ impl RerankLogit {
     }
 }
 
+/// How far a model read a pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PairRead {
+    /// Tokens that went through the model over all windows, marks included.
+    pub tokens: usize,
+    /// Tokens of the query that did not fit; at least so many of a very long one.
+    pub query_dropped: usize,
+    /// Tokens of the passage that no window saw; at least so many of a very long one.
+    pub passage_dropped: usize,
+}
+
 /// A model that scores one (query, passage) pair per call.
 pub trait Reranker: Send {
     /// Name of the model in the catalog.
@@ -33,6 +46,18 @@ pub trait Reranker: Send {
     /// The same pair gives the same logit whatever was scored before it.
     /// Errors: [`ModelError::EmptyText`] when either side is blank, [`ModelError::Failed`].
     fn score(&mut self, query: &str, passage: &str) -> Result<RerankLogit, ModelError>;
+
+    /// [`Reranker::score`] over at most the first `passage_tokens` of the passage, with how far the pair was read. A
+    /// model that does not count reads as far as it can and says 0.
+    fn score_counted(
+        &mut self,
+        query: &str,
+        passage: &str,
+        passage_tokens: Option<NonZeroUsize>,
+    ) -> Result<(RerankLogit, PairRead), ModelError> {
+        let _ = passage_tokens;
+        Ok((self.score(query, passage)?, PairRead::default()))
+    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
 
 use tokio::sync::mpsc;
 
 use crate::{
     Embedder, Embedding, EmbeddingSpace, Finish, GenerateRequest, GenerationStream, Generator, ModelError,
-    Piece, RerankLogit, Reranker, TextRole, Usage,
+    PairRead, Piece, RerankLogit, Reranker, TextRead, TextRole, Usage,
 };
+
+/// Words that the stubs look at.
+pub const STUB_WINDOW: usize = 400;
+
+/// The first `window` words, and how many there are and were left out.
+fn head(text: &str, window: usize) -> (String, usize, usize) {
+    let all = text.split_whitespace().count();
+    let seen = all.min(window);
+    (text.split_whitespace().take(seen).collect::<Vec<_>>().join(" "), seen, all - seen)
+}
 
 fn words(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase).collect()
@@ -47,6 +58,11 @@ impl Embedder for StubEmbedder {
         }
         Embedding::normalized(values)
     }
+
+    fn embed_counted(&mut self, text: &str, role: TextRole) -> Result<(Embedding, TextRead), ModelError> {
+        let (text, tokens, dropped) = head(text, STUB_WINDOW);
+        Ok((self.embed(&text, role)?, TextRead { tokens, dropped }))
+    }
 }
 
 /// Logit grows with the share of query words that the passage holds.
@@ -64,6 +80,19 @@ impl Reranker for StubReranker {
         let (query, passage) = (words(query), words(passage));
         let shared = query.intersection(&passage).count() as f32;
         RerankLogit::new(8.0 * shared / query.len().max(1) as f32 - 4.0)
+    }
+
+    fn score_counted(
+        &mut self,
+        query: &str,
+        passage: &str,
+        passage_tokens: Option<NonZeroUsize>,
+    ) -> Result<(RerankLogit, PairRead), ModelError> {
+        let window = passage_tokens.map_or(STUB_WINDOW, |limit| limit.get().min(STUB_WINDOW));
+        let (query, query_tokens, query_dropped) = head(query, STUB_WINDOW);
+        let (passage, tokens, passage_dropped) = head(passage, window);
+        let read = PairRead { tokens: query_tokens + tokens, query_dropped, passage_dropped };
+        Ok((self.score(&query, &passage)?, read))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bowerbird_models_api::{Embedder, Embedding, EmbeddingSpace, ModelError, TextRole};
+use bowerbird_models_api::{Embedder, Embedding, EmbeddingSpace, ModelError, TextRead, TextRole};
 
 use crate::graph::Graph;
 use crate::tokens::Tokens;
@@ -97,20 +97,25 @@ impl Embedder for OnnxEmbedder {
     }
 
     fn embed(&mut self, text: &str, role: TextRole) -> Result<Embedding, ModelError> {
+        self.embed_counted(text, role).map(|(embedding, _)| embedding)
+    }
+
+    fn embed_counted(&mut self, text: &str, role: TextRole) -> Result<(Embedding, TextRead), ModelError> {
         let Self { graph, tokens, spec, types, .. } = self;
         let prefix = match role {
             TextRole::Query => &spec.query_prefix,
             TextRole::Passage => &spec.passage_prefix,
         };
+        let (mut seen, dropped) = tokens.of(prefix, text, spec.max_tokens - 2)?;
         let mut ids = vec![tokens.cls];
-        ids.append(&mut tokens.of(prefix, text, spec.max_tokens - 2)?);
+        ids.append(&mut seen);
         ids.push(tokens.sep);
         types.clear();
         types.resize(ids.len(), 0);
         let name = graph.name().to_owned();
         let pooled =
             graph.run(&ids, types, |shape, hidden| pool(shape, hidden, spec, ids.len(), &name))??;
-        Embedding::normalized(pooled)
+        Ok((Embedding::normalized(pooled)?, TextRead { tokens: ids.len(), dropped }))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Query and passage to one logit.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 
-use bowerbird_models_api::{ModelError, RerankLogit, Reranker};
+use bowerbird_models_api::{ModelError, PairRead, RerankLogit, Reranker};
 
 use crate::graph::Graph;
 use crate::tokens::Tokens;
@@ -119,16 +120,29 @@ impl Reranker for OnnxReranker {
     }
 
     fn score(&mut self, query: &str, passage: &str) -> Result<RerankLogit, ModelError> {
-        let query = self.tokens.of("", query, self.spec.query_tokens)?;
-        let passage = self.tokens.of("", passage, self.spec.visible_tokens())?;
+        self.score_counted(query, passage, None).map(|(logit, _)| logit)
+    }
+
+    fn score_counted(
+        &mut self,
+        query: &str,
+        passage: &str,
+        passage_tokens: Option<NonZeroUsize>,
+    ) -> Result<(RerankLogit, PairRead), ModelError> {
+        let visible = self.spec.visible_tokens();
+        let visible = passage_tokens.map_or(visible, |limit| visible.min(limit.get()));
+        let (query, query_dropped) = self.tokens.of("", query, self.spec.query_tokens)?;
+        let (passage, passage_dropped) = self.tokens.of("", passage, visible)?;
+        let mut read = PairRead { tokens: 0, query_dropped, passage_dropped };
         let mut best: Option<RerankLogit> = None;
         for window in self.spec.windows(passage.len()) {
+            read.tokens += query.len() + window.len() + 3;
             let logit = self.score_window(&query, &passage[window])?;
             if best.is_none_or(|best| logit > best) {
                 best = Some(logit);
             }
         }
-        best.ok_or(ModelError::EmptyText) // there is always a first window
+        Ok((best.ok_or(ModelError::EmptyText)?, read)) // there is always a first window
     }
 }
 

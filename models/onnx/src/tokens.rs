@@ -42,16 +42,17 @@ impl Tokens {
         Ok(Self { tokenizer, model: model.into(), cls, sep })
     }
 
-    /// The first `limit` tokens of `text`, at least one.
+    /// The first `limit` tokens of `text`, at least one, after those of `prefix`; and how many tokens were dropped
+    /// behind them. Text beyond the bytes that are looked at counts as one.
     ///
     /// [`ModelError::EmptyText`] when nothing visible is there, which only the vocabulary can tell: zero-width and
     /// control characters are no tokens.
-    pub(crate) fn of(&self, prefix: &str, text: &str, limit: usize) -> Result<Vec<i64>, ModelError> {
+    pub(crate) fn of(&self, prefix: &str, text: &str, limit: usize) -> Result<(Vec<i64>, usize), ModelError> {
         let text = text.trim_start();
         if text.is_empty() {
             return Err(ModelError::EmptyText);
         }
-        let head = &text[..text.floor_char_boundary(limit.saturating_mul(BYTES_PER_TOKEN))];
+        let (head, tail) = text.split_at(text.floor_char_boundary(limit.saturating_mul(BYTES_PER_TOKEN)));
         let mut ids = Vec::new();
         if !prefix.is_empty() {
             self.append(prefix, &mut ids)?;
@@ -61,8 +62,10 @@ impl Tokens {
         if ids.len() == before {
             return Err(ModelError::EmptyText);
         }
+        let unseen = usize::from(!tail.trim_start().is_empty());
+        let dropped = ids.len().saturating_sub(limit) + unseen;
         ids.truncate(limit);
-        Ok(ids)
+        Ok((ids, dropped))
     }
 
     /// Tokens of a short text, such as a prefix; blank has none.
@@ -92,9 +95,9 @@ mod tests {
         let Some(models) = testing::models() else { return };
         let tokens = Tokens::open("test", &models.reranker_files().tokenizer).expect("opens");
         let hello = tokens.of("", "hello world", 512).expect("has tokens");
-        assert_eq!(hello, [7592, 2088], "no marks and no padding to 512");
+        assert_eq!(hello, (vec![7592, 2088], 0), "no marks and no padding to 512");
         // Written out by an author, a mark is three ordinary tokens: `[`, `sep`, `]`.
-        let injected = tokens.of("", "[SEP] [CLS] hello", 512).expect("has tokens");
+        let (injected, _) = tokens.of("", "[SEP] [CLS] hello", 512).expect("has tokens");
         assert!(!injected.contains(&tokens.sep) && !injected.contains(&tokens.cls), "{injected:?}");
         assert_eq!(injected.last(), Some(&7592));
     }
@@ -103,16 +106,22 @@ mod tests {
     fn work_is_bounded_and_blank_is_told_from_text() {
         let Some(models) = testing::models() else { return };
         let tokens = Tokens::open("test", &models.embedder_files().tokenizer).expect("opens");
-        assert_eq!(tokens.of("", &"word ".repeat(1_000_000), 10).expect("has tokens").len(), 10);
+        let (ids, dropped) = tokens.of("", &"word ".repeat(1_000_000), 10).expect("has tokens");
+        assert_eq!((ids.len(), dropped), (10, 320 / 5 - 10 + 1), "the end of 5 MB is not cut into tokens");
         let cut_inside_a_character = format!("a{}", "語".repeat(1_000_000));
-        assert_eq!(tokens.of("", &cut_inside_a_character, 2).expect("has tokens").len(), 2);
+        assert_eq!(tokens.of("", &cut_inside_a_character, 2).expect("has tokens").0.len(), 2);
         for blank in ["", " \n", "\u{200b}\u{200b}", "\0", &" ".repeat(1_000_000)] {
             assert!(matches!(tokens.of("query: ", blank, 10), Err(ModelError::EmptyText)), "{blank:.10?}");
         }
         assert_eq!(
             tokens.of("", &format!("{}hello", " ".repeat(1_000_000)), 10).expect("has tokens"),
-            [7592]
+            (vec![7592], 0)
         );
+        assert_eq!(
+            tokens.of("", &format!("hello{}", " ".repeat(1_000_000)), 10).expect("has tokens"),
+            (vec![7592], 0)
+        );
+        assert_eq!(tokens.of("hello", "world world", 2).expect("has tokens"), (vec![7592, 2088], 1));
     }
 
     #[test]

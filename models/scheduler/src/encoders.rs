@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use bowerbird_models_api::{
-    Embedder, Embedding, EmbeddingSpace, ModelError, RerankLogit, Reranker, TextRole,
+    Embedder, Embedding, EmbeddingSpace, ModelError, PairRead, RerankLogit, Reranker, TextRead, TextRole,
 };
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
@@ -154,6 +154,41 @@ impl Encoders {
         let (sender, receiver) = oneshot::channel();
         let work = Work::Embed { text: text.into(), role, keep: key, reply: Reply::One(sender) };
         self.submit(vec![work], job);
+        receive(receiver, job.deadline).await.map(|(embedding, _)| embedding)
+    }
+
+    /// Embeds one text and tells how far it was read. Dropping the future takes the item out before it starts.
+    ///
+    /// For texts of others: the cache of query vectors is neither asked nor filled, because one long list of theirs
+    /// would drive out what searches need.
+    pub async fn embed_counted(
+        &self,
+        text: &str,
+        role: TextRole,
+        job: Job,
+    ) -> Result<(Embedding, TextRead), SchedulerError> {
+        let (sender, receiver) = oneshot::channel();
+        self.submit(
+            vec![Work::Embed { text: text.into(), role, keep: None, reply: Reply::One(sender) }],
+            job,
+        );
+        receive(receiver, job.deadline).await
+    }
+
+    /// Scores one passage, of which at most `passage_tokens` are looked at, and tells how far the pair was read.
+    /// Dropping the future takes the item out before it starts. The cache of scores is left alone, as by
+    /// [`Encoders::embed_counted`].
+    pub async fn score_counted(
+        &self,
+        query: &Arc<str>,
+        passage: &str,
+        passage_tokens: Option<NonZeroUsize>,
+        job: Job,
+    ) -> Result<(RerankLogit, PairRead), SchedulerError> {
+        let (sender, receiver) = oneshot::channel();
+        let (query, passage) = (Arc::clone(query), passage.into());
+        let work = Work::Score { query, passage, passage_tokens, keep: None, reply: Reply::One(sender) };
+        self.submit(vec![work], job);
         receive(receiver, job.deadline).await
     }
 
@@ -169,21 +204,22 @@ impl Encoders {
     ) -> Vec<Result<RerankLogit, SchedulerError>> {
         enum Place {
             Known(RerankLogit),
-            Waits(oneshot::Receiver<Result<RerankLogit, SchedulerError>>),
+            Waits(oneshot::Receiver<Result<(RerankLogit, PairRead), SchedulerError>>),
         }
         let shared = &self.0.shared;
         let query: Arc<str> = query.into();
         let mut places = Vec::with_capacity(passages.len());
         let mut work = Vec::new();
         for passage in passages {
-            let keep = shared.caches.key((&*query, &**passage));
-            if let Some(found) = shared.caches.score(&keep) {
+            let key = shared.caches.key((&*query, &**passage));
+            if let Some(found) = shared.caches.score(&key) {
                 places.push(Place::Known(found));
                 continue;
             }
             let (sender, receiver) = oneshot::channel();
             let (query, passage) = (Arc::clone(&query), Arc::clone(passage));
-            work.push(Work::Score { query, passage, keep, reply: Reply::One(sender) });
+            let (keep, reply) = (Some(key), Reply::One(sender));
+            work.push(Work::Score { query, passage, passage_tokens: None, keep, reply });
             places.push(Place::Waits(receiver));
         }
         self.submit(work, job);
@@ -191,7 +227,7 @@ impl Encoders {
         for place in places {
             results.push(match place {
                 Place::Known(logit) => Ok(logit),
-                Place::Waits(receiver) => receive(receiver, job.deadline).await,
+                Place::Waits(receiver) => receive(receiver, job.deadline).await.map(|(logit, _)| logit),
             });
         }
         results
@@ -236,7 +272,7 @@ impl Encoders {
                 Err(work) => work.refuse(SchedulerError::Stopped, "overloaded"), // not after waiting for room
             }
         }
-        batch.wait()
+        batch.wait().into_iter().map(|result| result.map(|(embedding, _)| embedding)).collect()
     }
 
     /// Queues the items; those that cannot wait are answered at once.

@@ -1,10 +1,13 @@
 //! What the worker threads share with the callers, and what each of them does.
 
+use std::num::NonZeroUsize;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bowerbird_models_api::{Embedder, Embedding, ModelError, RerankLogit, Reranker, TextRole};
+use bowerbird_models_api::{
+    Embedder, Embedding, ModelError, PairRead, RerankLogit, Reranker, TextRead, TextRole,
+};
 use parking_lot::{Condvar, Mutex};
 
 use crate::cache::{Caches, Key};
@@ -14,8 +17,19 @@ use crate::{Priority, SchedulerError, metrics};
 
 /// One call of a model.
 pub(crate) enum Work {
-    Embed { text: Arc<str>, role: TextRole, keep: Option<Key>, reply: Reply<Embedding> },
-    Score { query: Arc<str>, passage: Arc<str>, keep: Key, reply: Reply<RerankLogit> },
+    Embed {
+        text: Arc<str>,
+        role: TextRole,
+        keep: Option<Key>,
+        reply: Reply<(Embedding, TextRead)>,
+    },
+    Score {
+        query: Arc<str>,
+        passage: Arc<str>,
+        passage_tokens: Option<NonZeroUsize>,
+        keep: Option<Key>,
+        reply: Reply<(RerankLogit, PairRead)>,
+    },
 }
 
 impl Work {
@@ -116,17 +130,18 @@ impl Shared {
         while let Some(work) = self.next() {
             match work {
                 Work::Embed { text, role, keep, reply } => {
-                    let result = call("embed", &model, || embedder.embed(&text, role));
-                    if let (Ok(embedding), Some(key)) = (&result, keep) {
+                    let result = call("embed", &model, || embedder.embed_counted(&text, role));
+                    if let (Ok((embedding, _)), Some(key)) = (&result, keep) {
                         self.caches.keep_query(key, embedding);
                     }
                     reply.send(result);
                 }
-                Work::Score { query, passage, keep, reply } => {
+                Work::Score { query, passage, passage_tokens, keep, reply } => {
                     let name = reranker.name().to_owned();
-                    let result = call("score", &name, || reranker.score(&query, &passage));
-                    if let Ok(logit) = &result {
-                        self.caches.keep_score(keep, *logit);
+                    let result =
+                        call("score", &name, || reranker.score_counted(&query, &passage, passage_tokens));
+                    if let (Ok((logit, _)), Some(key)) = (&result, keep) {
+                        self.caches.keep_score(key, *logit);
                     }
                     reply.send(result);
                 }

@@ -1,6 +1,7 @@
 //! The encoders as their callers see them, over stub models that can be held, counted and made to panic.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex};
@@ -398,4 +399,29 @@ fn bad_settings_and_models_that_differ_are_refused() {
     assert!(error.to_string().contains("different models"), "{error}");
     let failing = Encoders::start(EncodersConfig::default(), |_| Err(ModelError::NotFinite));
     assert!(matches!(failing, Err(SchedulerError::Model(ModelError::NotFinite))));
+}
+
+#[tokio::test]
+async fn counted_work_tells_what_was_read_and_leaves_the_caches_alone() {
+    let config = EncodersConfig { workers: 1, ..EncodersConfig::default() };
+    let plain = Encoders::start(config, |_| Ok((Box::new(StubEmbedder::new(32)), Box::new(StubReranker))))
+        .expect("starts");
+    let bulk = job(Priority::Bulk, None);
+    let (vector, read) = plain.embed_counted("how to sleep", TextRole::Passage, bulk).await.expect("embeds");
+    assert_eq!((read.tokens, read.dropped), (3, 0));
+    assert_eq!(vector, plain.embed("how to sleep", TextRole::Passage, bulk).await.expect("embeds"));
+    let query: Arc<str> = "sleep better".into();
+    let (_, read) =
+        plain.score_counted(&query, "a b c sleep", NonZeroUsize::new(3), bulk).await.expect("scores");
+    assert_eq!((read.tokens, read.query_dropped, read.passage_dropped), (5, 0, 1));
+
+    let control = watch();
+    let watched = control.encoders(1, 10);
+    for _ in 0..2 {
+        watched.embed_counted("query", TextRole::Query, bulk).await.expect("embeds");
+        watched.score_counted(&query, "passage", None, bulk).await.expect("scores");
+    }
+    watched.embed("query", TextRole::Query, bulk).await.expect("embeds");
+    assert!(watched.score(&query, &passages(&["passage"]), bulk).await[0].is_ok());
+    assert_eq!(control.calls().len(), 6, "each was computed");
 }

@@ -65,12 +65,17 @@ impl Default for SnapshotSettings {
 pub struct ServerConfig {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Keys that callers of `/v1` present as `Authorization: Bearer KEY`; none means that everybody may call.
+    /// Keys that callers of `/v1`, `/v2` and `/rerank` present as `Authorization: Bearer KEY`; none means that everybody may call.
     pub api_keys: Vec<String>,
     /// Largest body of a JSON call.
     pub max_json: ByteSize,
     /// Largest body of `POST /v1/posts`.
     pub max_posts: ByteSize,
+    /// Largest body of the calls that embed and rerank texts of others; their number has no limit of its own.
+    pub max_models: ByteSize,
+    /// Most time of such a call that states none: minutes, because it may bring thousands of texts.
+    #[serde(with = "humantime_serde")]
+    pub models_timeout: Duration,
     /// Calls in progress before another is refused with 429.
     pub max_in_flight: usize,
 }
@@ -82,6 +87,8 @@ impl Default for ServerConfig {
             api_keys: Vec::new(),
             max_json: ByteSize::kib(256),
             max_posts: ByteSize::mib(32),
+            max_models: ByteSize::mib(32),
+            models_timeout: Duration::from_mins(5),
             max_in_flight: 256,
         }
     }
@@ -456,6 +463,7 @@ impl Config {
             format!("snapshots.most is {}, expected 1 to 1000", self.snapshots.most),
         );
         check(self.models.queue > 0, "models.queue is 0, expected 1 or more".into());
+        check(!self.server.models_timeout.is_zero(), "server.models_timeout is 0, expected some time".into());
         check(self.server.max_in_flight > 0, "server.max_in_flight is 0, expected 1 or more".into());
         check(
             self.server.api_keys.iter().all(|key| key.len() >= 16),

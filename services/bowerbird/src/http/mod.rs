@@ -3,6 +3,7 @@
 pub mod ads;
 pub mod answer;
 pub mod json;
+pub mod models;
 pub mod openapi;
 pub mod ops;
 pub mod posts;
@@ -38,6 +39,8 @@ pub struct App {
     pub stack: Stack,
     metrics: PrometheusHandle,
     places: Arc<Semaphore>,
+    /// For texts of others in the queue of the models.
+    model_places: Arc<Semaphore>,
 }
 
 /// Names one call; in every response as `x-request-id`, in bodies and in the log.
@@ -47,7 +50,8 @@ pub struct RequestId(pub String);
 /// All routes over `stack`.
 pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
     let server = stack.config.server.clone();
-    let app = App { stack, metrics, places: Arc::new(Semaphore::new(server.max_in_flight)) };
+    let model_places = models::places(&stack.encoders);
+    let app = App { stack, metrics, places: Arc::new(Semaphore::new(server.max_in_flight)), model_places };
     let limit = |size: bytesize::ByteSize| {
         DefaultBodyLimit::max(usize::try_from(size.as_u64()).unwrap_or(usize::MAX))
     };
@@ -63,6 +67,14 @@ pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
         .route("/v1/snapshots/{name}", delete(snapshots::delete))
         .layer(limit(server.max_json))
         .merge(Router::new().route("/v1/posts", post(posts::write)).layer(limit(server.max_posts)))
+        .merge(
+            Router::new()
+                .route("/v1/embeddings", post(models::embeddings))
+                .route("/v1/rerank", post(models::rerank_v1))
+                .route("/v2/rerank", post(models::rerank_v2))
+                .route("/rerank", post(models::rerank_tei))
+                .layer(limit(server.max_models)),
+        )
         .layer(from_fn_with_state(app.clone(), admit))
         .layer(from_fn_with_state(app.clone(), authorize));
 

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use crate::http::{ads, answer, ops, posts, search, snapshots, suggest};
+use crate::http::{ads, answer, models, ops, posts, search, snapshots, suggest};
 
 /// The interface.
 #[derive(OpenApi)]
@@ -25,6 +25,10 @@ use crate::http::{ads, answer, ops, posts, search, snapshots, suggest};
         snapshots::take,
         snapshots::list,
         snapshots::delete,
+        models::embeddings,
+        models::rerank_v1,
+        models::rerank_v2,
+        models::rerank_tei,
         ads::decide,
         ads::impression,
         ads::click,

@@ -51,6 +51,12 @@ impl Problem {
         Self { status, kind, code, message: message.into(), param: None, retry_after_s: None }
     }
 
+    /// The same, naming the field at fault.
+    #[must_use]
+    pub fn at(self, param: &str) -> Self {
+        Self { param: Some(param.to_owned()), ..self }
+    }
+
     /// No room; the caller should come back.
     pub fn overloaded(message: impl Into<String>) -> Self {
         let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", "overloaded", message);

@@ -4,6 +4,7 @@ pub mod ads;
 pub mod answer;
 pub mod error;
 pub mod explain;
+pub mod models;
 pub mod posts;
 pub mod search;
 pub mod snapshots;

@@ -1,0 +1,161 @@
+//! The real Python clients of OpenAI and Cohere against a served port, with the real models.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use bowerbird::stack::cache_dir;
+use bowerbird_models_api::TextRole;
+use bowerbird_scheduler::{Job, Priority};
+use bowerbird_tests::{fixture, real_models};
+use serde_json::{Value, json};
+
+/// What is installed, in the versions that were tried.
+const PACKAGES: [&str; 2] = ["openai==3.57.0", "cohere==7.3.1"];
+
+const QUERY: &str = "how to sleep better";
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+async fn the_clients_of_openai_and_cohere_get_what_the_models_give() {
+    let python = match tokio::task::spawn_blocking(environment).await.expect("not cancelled") {
+        Ok(python) => python,
+        Err(error) => {
+            let remedy = format!(
+                "no Python environment with {}: needs python3 with venv, and PyPI once ({error:#})",
+                PACKAGES.join(" and ")
+            );
+            assert!(std::env::var_os("BOWERBIRD_REQUIRE_ALL").is_none_or(|value| value != "1"), "{remedy}");
+            eprintln!("skipped: {remedy}");
+            return;
+        }
+    };
+    let fixture = fixture(real_models(), Vec::new()).await;
+    let encoders = &fixture.stack.encoders;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let base = format!("http://{}", listener.local_addr().expect("an address"));
+    let router = fixture.router.clone();
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+
+    let long = "sleep well ".repeat(400);
+    let texts = ["a post about sleep", "NUL \0 inside", "🙂 emoji, naïve café, 睡眠", &long];
+    let documents = [
+        "Quarterly earnings rose at the steel maker",
+        "How to sleep better: nine ways to fall asleep faster",
+        &long,
+        "Can't sleep? Try this soothing meditation for a sounder snooze",
+        "Quarterly earnings rose at the steel maker",
+    ];
+    let work = json!({
+        "embedder": encoders.space().model, "reranker": encoders.reranker_name(),
+        "query": QUERY, "texts": texts, "documents": documents,
+    });
+    let got = tokio::task::spawn_blocking(move || run(&python, &base, &work)).await.expect("not cancelled");
+    let got = got.unwrap_or_else(|error| panic!("{error:?}"));
+
+    let job = Job { priority: Priority::Bulk, deadline: None };
+    let mut tokens = 0;
+    for (n, text) in texts.iter().enumerate() {
+        let (expected, read) = encoders.embed_counted(text, TextRole::Passage, job).await.expect("embeds");
+        tokens += read.tokens;
+        assert_eq!(vector(&got["usual"][n]), expected.as_slice(), "base64, text {n}");
+        assert_eq!(vector(&got["floats"][n]), expected.as_slice(), "numbers, text {n}");
+    }
+    let query = encoders.embed(QUERY, TextRole::Query, job).await.expect("embeds");
+    assert_eq!(vector(&got["query"]), query.as_slice());
+    assert_eq!((&got["model"], &got["prompt_tokens"]), (&json!(encoders.space().model), &json!(tokens)));
+    assert_eq!(got["truncated"], json!([3]));
+
+    let passages: Vec<Arc<str>> = documents.iter().map(|text| Arc::from(*text)).collect();
+    let logits = encoders.score(QUERY, &passages, job).await;
+    let mut expected: Vec<(usize, f32)> =
+        logits.into_iter().map(|logit| logit.expect("scores").sigmoid()).enumerate().collect();
+    expected.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    assert_eq!(ranking(&got["v1"]), expected);
+    assert_eq!(ranking(&got["v2"]), expected[..3]);
+    for result in got["v1"].as_array().expect("results") {
+        let index = usize::try_from(result[0].as_u64().expect("an index")).expect("small");
+        assert_eq!(result[2].as_str(), Some(documents[index]));
+    }
+    assert_eq!(
+        (&got["v2_meta"]["version"], got["v2_meta"]["search_units"].as_f64()),
+        (&json!("2"), Some(1.0))
+    );
+    assert!(
+        got["v2_meta"]["warnings"][0].as_str().is_some_and(|w| w.starts_with("1 of 5 documents")),
+        "{got}"
+    );
+
+    for (name, kind, status, part) in [
+        ("unknown_model", "NotFoundError", 404, "text-embedding-3-small"),
+        ("empty", "BadRequestError", 400, "input[1] is empty"),
+        ("tokens", "BadRequestError", 400, "token ids are not taken"),
+        ("no_documents", "BadRequestError", 400, "documents is empty"),
+        ("unknown_reranker", "NotFoundError", 404, encoders.reranker_name()),
+    ] {
+        let refusal = &got["refusals"][name];
+        assert_eq!(
+            (&refusal["kind"], &refusal["status"]),
+            (&json!(kind), &json!(status)),
+            "{name}: {refusal}"
+        );
+        assert!(refusal["message"].as_str().is_some_and(|text| text.contains(part)), "{name}: {refusal}");
+    }
+    server.abort();
+}
+
+fn vector(value: &Value) -> Vec<f32> {
+    let numbers = value.as_array().expect("a vector");
+    numbers.iter().map(|number| number.as_f64().expect("a number") as f32).collect()
+}
+
+fn ranking(results: &Value) -> Vec<(usize, f32)> {
+    let pair = |result: &Value| {
+        let index = usize::try_from(result[0].as_u64().expect("an index")).expect("small");
+        (index, result[1].as_f64().expect("a score") as f32)
+    };
+    results.as_array().expect("results").iter().map(pair).collect()
+}
+
+/// Runs the script and reads what it printed.
+fn run(python: &Path, base: &str, work: &Value) -> anyhow::Result<Value> {
+    let mut child = Command::new(python)
+        .args(["-c", include_str!("clients/check.py"), base])
+        .env("NO_PROXY", "127.0.0.1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    child.stdin.take().context("stdin is piped")?.write_all(work.to_string().as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// The interpreter of an environment with [`PACKAGES`], made once for each set of versions.
+fn environment() -> anyhow::Result<PathBuf> {
+    let root = cache_dir()?.join("test-python");
+    let dir = root.join(PACKAGES.join("-").replace("==", "-"));
+    let (python, ready) = (dir.join("bin/python"), dir.join("ready"));
+    std::fs::create_dir_all(&root)?;
+    // Several test runs may find it missing at once.
+    let lock = std::fs::File::create(root.join("lock"))?;
+    lock.lock()?;
+    if ready.is_file() {
+        return Ok(python);
+    }
+    quietly(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"];
+    quietly(Command::new(&python).args(pip).args(PACKAGES))?;
+    std::fs::write(ready, "")?;
+    Ok(python)
+}
+
+fn quietly(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}", said.lines().last().unwrap_or_default());
+    Ok(())
+}
