@@ -8,6 +8,8 @@ mod embedding;
 mod generate;
 mod rerank;
 
+use std::time::Duration;
+
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 #[cfg(any(test, feature = "testing"))]
@@ -19,7 +21,8 @@ pub use rerank::{PairRead, RerankLogit, Reranker};
 
 /// What can go wrong between a caller and a model.
 ///
-/// The first two are mistakes of the caller, the others faults of the model or of the machine.
+/// The first two are mistakes of the caller, [`ModelError::Overloaded`] is a matter of time, the others are faults of
+/// the model or of the machine.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The text is empty or only white space.
@@ -46,6 +49,16 @@ pub enum ModelError {
     /// The model returned NaN, an infinity, or a vector of length zero.
     #[error("model returned a value that is not finite: check the model file with `bowerbird models verify`")]
     NotFinite,
+    /// Too much waits for the model already: try again later.
+    #[error("model {model} is busy: {waiting} requests wait already, try again later")]
+    Overloaded {
+        /// Name of the model.
+        model: String,
+        /// Requests in progress or waiting.
+        waiting: usize,
+        /// When to try again, if the model knows.
+        retry_after: Option<Duration>,
+    },
     /// The model or its runtime failed.
     #[error("model {model} failed: {message}")]
     Failed {

@@ -74,6 +74,8 @@ pub struct EmbeddedGenerator {
     name: String,
     context: usize,
     kernel: &'static str,
+    /// Generations that may wait.
+    places: usize,
     queue: SyncSender<Work>,
     counters: Arc<Counters>,
 }
@@ -134,7 +136,7 @@ impl EmbeddedGenerator {
             kernel,
             "embedded generator is ready"
         );
-        Ok(Self { name: config.name, context, kernel, queue, counters })
+        Ok(Self { name: config.name, context, kernel, places: config.queue, queue, counters })
     }
 
     /// Most tokens of a prompt and its answer together.
@@ -167,11 +169,14 @@ impl Generator for EmbeddedGenerator {
         // waits for a slow reader.
         let (sender, receiver) = mpsc::channel(request.max_tokens.min(self.context) + 2);
         if let Err(refused) = self.queue.try_send(Work { request, sender }) {
-            let (work, message) = match refused {
-                TrySendError::Full(work) => (work, "too many generations wait already: try again later"),
-                TrySendError::Disconnected(work) => (work, "its thread has ended"),
+            let (work, error) = match refused {
+                TrySendError::Full(work) => {
+                    let (model, waiting) = (self.name.clone(), self.places);
+                    (work, ModelError::Overloaded { model, waiting, retry_after: None })
+                }
+                TrySendError::Disconnected(work) => (work, failed(&self.name, "its thread has ended")),
             };
-            finish(&work.sender, Err(failed(&self.name, message)));
+            finish(&work.sender, Err(error));
         }
         receiver
     }

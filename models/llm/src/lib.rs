@@ -13,6 +13,7 @@ mod gguf;
 mod kernel;
 mod llama;
 mod matrix;
+mod metrics;
 mod remote;
 mod remote_config;
 mod requantize;
@@ -26,6 +27,7 @@ mod real_model;
 
 pub use embedded::{EmbeddedConfig, EmbeddedGenerator, EmbeddedStats};
 pub use error::LlmError;
+pub use metrics::describe_metrics;
 pub use remote::RemoteGenerator;
 pub use remote_config::RemoteConfig;
 pub use requantize::{ensure_q8_0, requantize_q8_0};

@@ -3,6 +3,12 @@
 //! What comes back is not trusted: lines and answers are bounded, stop strings are looked for here too, and an
 //! answer that breaks off is an error rather than a short answer. The key goes into one request header and
 //! nowhere else.
+//!
+//! What is tried again: only connections that could not be made, with growing pauses and jitter, within the deadline.
+//! A request that was sent may have been begun, and its answer cannot be taken back, so nothing is sent twice. A
+//! server that says 429, or 503 with `Retry-After`, is overloaded: a retry would add to it, and callers can do without
+//! an answer. They get [`ModelError::Overloaded`], and the server gets the time it asks for. It works, so the breaker
+//! does not count it as a failure.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,14 +17,15 @@ use backon::{ExponentialBuilder, Retryable};
 use bowerbird_models_api::{Finish, GenerateRequest, GenerationStream, Generator, ModelError, Piece, Usage};
 use eventsource_stream::{EventStreamError, Eventsource};
 use futures::StreamExt;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{timeout, timeout_at};
 
 use crate::LlmError;
 use crate::assemble::Assembler;
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, LeftAlone};
+use crate::metrics;
 use crate::remote_config::{RemoteConfig, shown};
 use crate::wire::{ChatRequest, Chunk, Limits};
 
@@ -51,6 +58,8 @@ enum Fault {
     Server(String),
     /// The server works and refused this request.
     Refused(String),
+    /// The server works and has no room; it may say for how long.
+    Overloaded(Option<Duration>),
 }
 
 /// What has come of an answer.
@@ -111,9 +120,11 @@ impl Generator for RemoteGenerator {
             // A caller who leaves drops the exchange, and with it the connection.
             let result = tokio::select! {
                 biased;
-                () = sender.closed() => return,
+                () = sender.closed() => return metrics::left(),
                 result = server.generate(&request, &sender) => result,
             };
+            metrics::generation(&result);
+            metrics::breaker(server.breaker.is_open());
             // The only failure is a caller that has gone, who needs no answer.
             drop(sender.send(result.map(Piece::Done)).await);
         });
@@ -138,10 +149,12 @@ impl Server {
             return Ok(Usage { finish: Finish::Length, ..answer.usage });
         }
         let Ok(_slot) = self.in_flight.try_acquire() else {
-            return Err(self
-                .unavailable(format!("{} generations are in progress already", self.config.max_in_flight)));
+            return Err(self.overloaded(self.config.max_in_flight, None));
         };
-        let permit = self.breaker.enter(started).map_err(|left| {
+        let permit = self.breaker.enter(started).map_err(|LeftAlone { left, asked }| {
+            if asked {
+                return self.overloaded(self.waiting(), Some(left));
+            }
             self.unavailable(format!(
                 "its last requests failed, it is left alone for {:.1} s",
                 left.as_secs_f32()
@@ -156,6 +169,13 @@ impl Server {
             Ok(Err(Fault::Refused(message))) => {
                 permit.succeeded();
                 Err(self.unavailable(message))
+            }
+            Ok(Err(Fault::Overloaded(rest))) => {
+                match rest {
+                    Some(rest) => permit.rests(Instant::now(), rest),
+                    None => permit.succeeded(),
+                }
+                Err(self.overloaded(self.waiting(), rest))
             }
             Ok(Err(Fault::Server(message))) => {
                 permit.failed(Instant::now());
@@ -191,17 +211,19 @@ impl Server {
     ) -> Result<(), Fault> {
         let response = self.ask(request).await?;
         let status = response.status();
+        let rest = retry_after(response.headers());
+        if status == StatusCode::TOO_MANY_REQUESTS
+            || (status == StatusCode::SERVICE_UNAVAILABLE && rest.is_some())
+        {
+            return Err(Fault::Overloaded(rest));
+        }
         if !status.is_success() {
             let message = format!("status {}: {}", status.as_u16(), self.quoted_body(response).await);
-            return Err(
-                if status.is_server_error()
-                    || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
-                {
-                    Fault::Server(message)
-                } else {
-                    Fault::Refused(message)
-                },
-            );
+            return Err(if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+                Fault::Server(message)
+            } else {
+                Fault::Refused(message)
+            });
         }
         let kind =
             response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -236,6 +258,7 @@ impl Server {
                 .with_max_times(self.config.connect_retries),
         )
         .when(|(connect, _)| *connect)
+        .notify(|_, _| metrics::retried())
         .await
         .map_err(|(_, message)| Fault::Server(message))
     }
@@ -375,6 +398,15 @@ impl Server {
         text.trim().chars().take(QUOTED_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 
+    /// Generations in progress.
+    fn waiting(&self) -> usize {
+        self.config.max_in_flight - self.in_flight.available_permits()
+    }
+
+    fn overloaded(&self, waiting: usize, retry_after: Option<Duration>) -> ModelError {
+        ModelError::Overloaded { model: self.config.model.clone(), waiting, retry_after }
+    }
+
     fn unavailable(&self, message: String) -> ModelError {
         ModelError::Unavailable { url: self.shown.clone(), message }
     }
@@ -385,6 +417,11 @@ async fn deliver(sender: &Sender, text: String) {
     if !text.is_empty() {
         drop(sender.send(Ok(Piece::Text(text))).await);
     }
+}
+
+/// The time a server asks for, in seconds; the form with a date is not read.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// An error with its causes.

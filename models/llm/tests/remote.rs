@@ -256,6 +256,103 @@ async fn refusals_do_not_open_the_breaker() {
     task.await.expect("served");
 }
 
+#[tokio::test]
+async fn a_server_without_room_is_overloaded_and_gets_the_time_it_asks_for() {
+    let busy = |status: &str| plain(status, "text/plain", "later");
+    for (status, rest) in [
+        ("429 Too Many Requests", None),
+        ("429 Too Many Requests\r\nretry-after: 3600", Some(3600)),
+        ("503 Service Unavailable\r\nretry-after: 7", Some(7)),
+    ] {
+        let (url, task) = server(vec![busy(status)]).await;
+        let generator =
+            RemoteGenerator::new(RemoteConfig { breaker_failures: 1, connect_retries: 3, ..config(&url) })
+                .expect("valid");
+        let (_, first) = collect(generator.generate(request())).await;
+        let error = first.expect_err("busy");
+        let ModelError::Overloaded { retry_after, .. } = error else { panic!("{error:?}") };
+        assert_eq!(retry_after.map(|rest| rest.as_secs()), rest, "{status}");
+        assert_eq!(task.await.expect("served").len(), 1, "asked once: a retry would add to the load");
+        // The server is gone now: who asks it finds no connection, who leaves it alone does not notice.
+        let (_, second) = collect(generator.generate(request())).await;
+        match (rest, second.expect_err("gone or left alone")) {
+            (None, ModelError::Unavailable { .. }) => {}
+            (Some(rest), ModelError::Overloaded { retry_after: Some(left), .. }) => {
+                assert!(left.as_secs() <= rest.min(60), "{left:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let (text, result) = answered(plain("503 Service Unavailable", "text/plain", "broken")).await;
+    assert!(
+        text.is_empty() && matches!(result, Err(ModelError::Unavailable { .. })),
+        "503 alone is a failure"
+    );
+}
+
+#[tokio::test]
+async fn only_connections_are_tried_again() {
+    // A server that comes up while it is being tried.
+    let url = closed_port().await;
+    let address = url.trim_start_matches("http://").trim_end_matches("/v1").to_owned();
+    let late = RemoteConfig { connect_retries: 20, ..config(&url) };
+    let answer = stream_of(&[delta("late"), event("[DONE]")]);
+    let server_of_task = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        let listener = TcpListener::bind(address).await.expect("the port is free still");
+        let (mut socket, _) = listener.accept().await.expect("accepts");
+        read_request(&mut socket).await;
+        socket.write_all(&answer).await.expect("writes");
+    });
+    let (text, result) = collect(RemoteGenerator::new(late).expect("valid").generate(request())).await;
+    assert_eq!((text.as_str(), result.expect("comes up").finish), ("late", Finish::Stop));
+    server_of_task.await.expect("served");
+
+    // A server that closes the connection once it has the request, before or after a first word.
+    for (answer, text) in [(Vec::new(), ""), ([EVENTS.as_bytes(), &delta("one ")].concat(), "one ")] {
+        let (url, task) = server(vec![answer]).await;
+        let patient = RemoteConfig { connect_retries: 20, ..config(&url) };
+        let (found, result) =
+            collect(RemoteGenerator::new(patient).expect("valid").generate(request())).await;
+        assert_eq!(found, text);
+        assert!(matches!(result, Err(ModelError::Unavailable { .. })), "{result:?}");
+        assert_eq!(task.await.expect("served").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn after_the_cooldown_one_request_tries_and_closes_the_breaker() {
+    let good = stream_of(&[delta("back"), event("[DONE]")]);
+    let broken = plain("500 Internal Server Error", "text/plain", "broken");
+    let (url, task) = server(vec![broken, good.clone(), good]).await;
+    let cooldown = Duration::from_secs(1);
+    let config = RemoteConfig { breaker_failures: 1, breaker_cooldown: cooldown, ..config(&url) };
+    let generator = RemoteGenerator::new(config).expect("valid");
+    assert!(collect(generator.generate(request())).await.1.is_err());
+    let (_, refused) = collect(generator.generate(request())).await;
+    assert!(refused.expect_err("open").to_string().contains("left alone"));
+    tokio::time::sleep(cooldown).await;
+    for _ in 0..2 {
+        let (text, result) = collect(generator.generate(request())).await;
+        assert_eq!((text.as_str(), result.expect("works again").finish), ("back", Finish::Stop));
+    }
+    task.await.expect("served");
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_and_says_nothing_is_a_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    let quick = Duration::from_millis(100);
+    let config =
+        RemoteConfig { idle_timeout: quick, connect_timeout: quick, breaker_failures: 1, ..config(&url) };
+    let generator = RemoteGenerator::new(config).expect("valid");
+    let (_, result) = collect(generator.generate(request())).await;
+    assert!(result.expect_err("silence").to_string().contains("no answer for 100ms"));
+    let (_, result) = collect(generator.generate(request())).await;
+    assert!(result.expect_err("open").to_string().contains("left alone"));
+}
+
 /// A server that sends the beginning of an answer and then waits. Its receiver tells when the client has closed
 /// the connection.
 async fn stalling_server() -> (String, oneshot::Receiver<()>) {
@@ -310,7 +407,8 @@ async fn generations_at_a_time_are_bounded() {
     let mut first = generator.generate(request());
     first.recv().await.expect("a piece").expect("no error");
     let (_, second) = collect(generator.generate(request())).await;
-    assert!(second.expect_err("refused").to_string().contains("1 generations are in progress"));
+    let error = second.expect_err("refused");
+    assert!(matches!(error, ModelError::Overloaded { waiting: 1, retry_after: None, .. }), "{error}");
 }
 
 #[tokio::test]

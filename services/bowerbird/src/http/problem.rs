@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bowerbird_ads::AdsError;
 use bowerbird_answer::AnswerError;
 use bowerbird_live::LiveError;
+use bowerbird_models_api::ModelError;
 use bowerbird_scheduler::SchedulerError;
 use bowerbird_search::SearchError;
 
@@ -139,6 +140,22 @@ impl From<SchedulerError> for Problem {
             SchedulerError::DeadlineExceeded => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "timeout", error.to_string())
             }
+            SchedulerError::Model(error) => error.into(),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ModelError> for Problem {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Overloaded { retry_after, .. } => {
+                let mut problem = Self::overloaded(error.to_string());
+                // Rounded up: who comes back a moment early is refused again.
+                let seconds = retry_after.map(|rest| rest.as_secs() + u64::from(rest.subsec_nanos() > 0));
+                problem.retry_after_s = seconds.map(|s| u32::try_from(s).unwrap_or(u32::MAX)).or(Some(1));
+                problem
+            }
             _ => Self::internal(&error),
         }
     }
@@ -211,5 +228,25 @@ impl From<AdsError> for Problem {
             AdsError::Busy => Self::overloaded(error.to_string()),
             _ => Self::internal(&error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_busy_model_is_429_with_the_time_it_asks_for() {
+        for (rest, expected) in
+            [(None, "1"), (Some(Duration::from_millis(6100)), "7"), (Some(Duration::from_secs(7)), "7")]
+        {
+            let error = ModelError::Overloaded { model: "m".into(), waiting: 16, retry_after: rest };
+            let response = Problem::from(SchedulerError::from(error)).into_response();
+            assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(response.headers()[header::RETRY_AFTER], expected);
+        }
+        let error = ModelError::Failed { model: "m".into(), message: "broke".into() };
+        assert_eq!(Problem::from(error).status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 }
