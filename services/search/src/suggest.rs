@@ -104,8 +104,7 @@ impl Suggester {
         let begun = Instant::now();
         let work = move || {
             let snapshot = parts.live.snapshot();
-            let allowed = snapshot.allowed(restriction.as_ref())?.bitmap;
-            correct(&snapshot, &query, &allowed)
+            correct(&snapshot, &query, restriction.as_ref())
         };
         let found = self.0.pool.run(work).await??;
         metrics::histogram!("bowerbird_did_you_mean_seconds").record(begun.elapsed().as_secs_f64());

@@ -76,7 +76,7 @@ impl Fixture {
 
     fn correct(&self, query: &str) -> Option<Correction> {
         let snapshot = self.live.snapshot();
-        correct(&snapshot, query, snapshot.live()).expect(query)
+        correct(&snapshot, query, None).expect(query)
     }
 
     fn corrected(&self, query: &str) -> Option<String> {

@@ -7,7 +7,7 @@
 //! `ln P(candidate | rest of the query) - cost of the slip`, see `channel.rs`.
 
 use bowerbird_lexical::suggest::{PostSample, Vocabulary, folded, is_stop_word, single_word};
-use bowerbird_live::Snapshot;
+use bowerbird_live::{Filter, Snapshot};
 use roaring::RoaringBitmap;
 
 use super::channel;
@@ -59,22 +59,25 @@ pub struct Change {
 }
 
 /// What was probably meant by `query` (in the query language; one that does not parse is taken as plain words), or
-/// `None` when nothing better is known. `allowed` are the live posts that pass its filters.
+/// `None` when nothing better is known. `restriction` is what every hit must satisfy.
 ///
-/// A query whose words posts know costs a few dictionary look-ups; the dictionary is searched only for others.
+/// A query whose words posts know costs a few dictionary look-ups; the dictionary is searched, and the restriction
+/// applied, only for others.
 pub fn correct(
     snapshot: &Snapshot,
     query: &str,
-    allowed: &RoaringBitmap,
+    restriction: Option<&Filter>,
 ) -> Result<Option<Correction>, SearchError> {
     let mut tree = parse(query).unwrap_or_else(|_| {
         Node::All(query.split_whitespace().map(|word| Node::Word(word.to_owned())).collect())
     });
+    let parts = parts(&tree);
+    if parts.len() > MAX_WORDS {
+        return Ok(None);
+    }
     let mut rest = Vec::new();
     let mut doubtful = Vec::new();
-    let mut words = 0;
-    for part in parts(&tree) {
-        words += 1;
+    for part in parts {
         match part {
             Node::Word(word) => match Doubt::of(snapshot, word)? {
                 Some(doubt) => doubtful.push(doubt),
@@ -86,12 +89,13 @@ pub fn correct(
             _ => {}
         }
     }
-    if doubtful.is_empty() || words > MAX_WORDS {
+    if doubtful.is_empty() {
         return Ok(None);
     }
+    let allowed = snapshot.allowed(restriction)?.bitmap;
     let mut changed = Vec::new();
     for doubt in doubtful {
-        match doubt.resolve(snapshot, &rest, allowed)? {
+        match doubt.resolve(snapshot, &rest, &allowed)? {
             Some((word, spelled)) => {
                 rest.push(word);
                 changed.push(Change { from: doubt.typed, to: spelled });
