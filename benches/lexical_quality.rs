@@ -12,13 +12,14 @@
 //! others is named with what it scores there.
 #![expect(clippy::print_stdout, reason = "the output of a bench")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use bowerbird::eval::measure::latency;
+use bowerbird::eval::beir::{qrels, rows};
+use bowerbird::eval::measure::{latency, quality};
 use bowerbird_benches::demo_texts;
 use bowerbird_lexical::{
     BagQuery, Checkpoint, FeedbackOptions, FeedbackText, LexicalConfig, LexicalIndex, LexicalSearcher,
@@ -35,11 +36,12 @@ const KNOWN_ITEMS: usize = 500;
 const K1: [f32; 6] = [0.3, 0.5, 0.7, 0.9, 1.2, 1.6];
 const B: [f32; 5] = [0.1, 0.25, 0.4, 0.55, 0.75];
 
-/// Texts, and queries with the gain of each relevant text.
+/// Texts with their ids, and queries with the grades of the texts judged for them.
 struct Set {
     name: &'static str,
+    ids: Vec<String>,
     texts: Vec<String>,
-    queries: Vec<(String, HashMap<u32, f64>)>,
+    queries: Vec<(String, BTreeMap<String, f64>)>,
 }
 
 fn main() {
@@ -50,13 +52,13 @@ fn main() {
     );
     let mut sets = vec![known_items()];
     sets.extend(titles(&folder.join("../posts/reddit-top/posts.jsonl.gz")));
-    for (name, set, qrels) in [
-        ("SciFact train", "scifact", "train.tsv"),
-        ("SciFact test", "scifact", "test.tsv"),
-        ("Vaswani", "vaswani", "test.tsv"),
-        ("Cranfield", "cranfield", "test-binary.tsv"),
+    for (name, set, split) in [
+        ("SciFact train", "scifact", "train"),
+        ("SciFact test", "scifact", "test"),
+        ("Vaswani", "vaswani", "test"),
+        ("Cranfield", "cranfield", "test-binary"),
     ] {
-        sets.extend(beir(name, &folder.join(set), qrels));
+        sets.extend(beir(name, &folder.join(set), split));
     }
     for set in &sets {
         println!("{}: {} texts, {} queries", set.name, set.texts.len(), set.queries.len());
@@ -180,63 +182,45 @@ fn feedback(set: &Set, searcher: &LexicalSearcher, bag: &BagQuery, options: &Fee
     searcher.expand(bag, &texts, options).expect("expands")
 }
 
-/// Mean nDCG@10 with gain = relevance.
+/// Mean nDCG@10.
 fn mean(
     set: &Set,
     searcher: &LexicalSearcher,
     change: impl Fn(&LexicalSearcher, BagQuery) -> BagQuery,
 ) -> f64 {
-    let discounted = |at: usize, gain: f64| gain / (at as f64 + 2.0).log2();
-    let ndcg = |(query, gains): &(String, HashMap<u32, f64>)| {
+    let ndcg = |(query, grades): &(String, BTreeMap<String, f64>)| {
         let bag = change(searcher, BagQuery::words(query));
         let hits = searcher.search(&bag, None, 10).expect("searches").hits;
-        let gain = |ordinal: &Ordinal| gains.get(&ordinal.0).copied().unwrap_or(0.0);
-        let found: f64 =
-            hits.iter().enumerate().map(|(at, (ordinal, _))| discounted(at, gain(ordinal))).sum();
-        let mut ideal: Vec<f64> = gains.values().copied().collect();
-        ideal.sort_by(|a, b| b.total_cmp(a));
-        let ideal: f64 = ideal.into_iter().take(10).enumerate().map(|(at, gain)| discounted(at, gain)).sum();
-        if ideal > 0.0 { found / ideal } else { 0.0 }
+        let ranking: Vec<String> =
+            hits.iter().map(|(ordinal, _)| set.ids[ordinal.0 as usize].clone()).collect();
+        quality(&ranking, grades).ndcg_10
     };
     set.queries.iter().map(ndcg).sum::<f64>() / set.queries.len().max(1) as f64
 }
 
-#[derive(Deserialize)]
-struct Record {
-    #[serde(rename = "_id")]
-    id: String,
-    #[serde(default)]
-    title: String,
-    text: String,
-}
-
-fn records(path: &Path) -> Vec<Record> {
-    let text = fs::read_to_string(path).expect("reads");
-    text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
-}
-
-fn beir(name: &'static str, folder: &Path, qrels: &str) -> Option<Set> {
-    let judged = fs::read_to_string(folder.join("qrels").join(qrels));
-    let Ok(judged) = judged else {
-        println!("skipped: {} has no {qrels}", folder.display());
-        return None;
-    };
-    let corpus = records(&folder.join("corpus.jsonl"));
-    let ordinals: HashMap<&str, u32> =
-        corpus.iter().zip(0..).map(|(record, at)| (record.id.as_str(), at)).collect();
-    let mut gains: HashMap<String, HashMap<u32, f64>> = HashMap::new();
-    for line in judged.lines().skip(1) {
-        let fields: Vec<&str> = line.split('\t').collect();
-        if let Some(&ordinal) = ordinals.get(fields[1]) {
-            let gain = fields[2].trim().parse().expect("a number");
-            gains.entry(fields[0].to_owned()).or_default().insert(ordinal, gain);
+fn beir(name: &'static str, folder: &Path, split: &str) -> Option<Set> {
+    let judged = match qrels(folder, split) {
+        Ok(judged) => judged,
+        Err(error) => {
+            println!("skipped: {error:#}");
+            return None;
         }
-    }
-    let queries = records(&folder.join("queries.jsonl"));
-    let queries =
-        queries.into_iter().filter_map(|query| Some((query.text, gains.remove(&query.id)?))).collect();
-    let texts = corpus.iter().map(|record| format!("{} {}", record.title, record.text)).collect();
-    Some(Set { name, texts, queries })
+    };
+    let read = |file: &str| -> Vec<(String, String)> {
+        let path = folder.join(file);
+        rows(&path).expect("a BEIR folder").map(|row| row.expect("a row")).collect()
+    };
+    let (ids, texts) = read("corpus.jsonl").into_iter().unzip();
+    let queries: HashMap<String, String> = read("queries.jsonl").into_iter().collect();
+    let queries = judged.into_iter().map(|(id, grades)| (queries[&id].clone(), grades)).collect();
+    Some(Set { name, ids, texts, queries })
+}
+
+/// A set whose texts are named by their places, with the place of the one relevant text of each query.
+fn one_relevant(name: &'static str, texts: Vec<String>, queries: Vec<(String, usize)>) -> Set {
+    let ids = (0..texts.len()).map(|at| at.to_string()).collect();
+    let judged = |(query, at): (String, usize)| (query, BTreeMap::from([(at.to_string(), 1.0)]));
+    Set { name, ids, texts, queries: queries.into_iter().map(judged).collect() }
 }
 
 fn known_items() -> Set {
@@ -255,10 +239,10 @@ fn known_items() -> Set {
         words.shuffle(&mut random);
         words.truncate(4);
         if words.len() == 4 {
-            queries.push((words.join(" "), HashMap::from([(at as u32, 1.0)])));
+            queries.push((words.join(" "), at));
         }
     }
-    Set { name: "known item", texts, queries }
+    one_relevant("known item", texts, queries)
 }
 
 #[derive(Deserialize)]
@@ -284,6 +268,6 @@ fn titles(path: &Path) -> Option<Set> {
     }
     let mut random = SmallRng::seed_from_u64(SEED);
     let asked = (0..KNOWN_ITEMS.min(texts.len())).map(|_| random.random_range(0..texts.len()));
-    let queries = asked.map(|at| (titles[at].clone(), HashMap::from([(at as u32, 1.0)]))).collect();
-    Some(Set { name: "titles", texts, queries })
+    let queries = asked.map(|at| (titles[at].clone(), at)).collect();
+    Some(one_relevant("titles", texts, queries))
 }
