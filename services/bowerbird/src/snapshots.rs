@@ -124,7 +124,11 @@ impl Snapshots {
             }
             renamed => renamed.map_err(failed("remove", &path))?,
         }
-        std::fs::remove_dir_all(&doomed).map_err(failed("remove", &doomed))
+        match std::fs::remove_dir_all(&doomed) {
+            // A snapshot that begins meanwhile clears away what is left of others.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(failed("remove", &doomed)),
+        }
     }
 }
 
@@ -160,13 +164,13 @@ impl Inner {
     }
 
     /// Removes what a crash left of snapshots that were being taken or deleted. Called with the only place, so none
-    /// is in use.
+    /// is being taken.
     fn clear_unfinished(&self) {
         let entries = std::fs::read_dir(&self.home).into_iter().flatten().flatten();
         for entry in entries {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with('.')
-                && name.ends_with(".partial")
+                && (name.ends_with(".partial") || name.ends_with(".deleted"))
                 && let Err(error) = std::fs::remove_dir_all(entry.path())
             {
                 tracing::warn!(%error, name, "an unfinished snapshot stays behind");
