@@ -4,6 +4,7 @@ mod ads_apart;
 mod bad_input;
 mod browser;
 mod concurrency;
+mod gate;
 mod real_search;
 mod search_paging;
 mod search_ranking;
