@@ -173,7 +173,7 @@ fn recomputed(explain: &Value) -> f64 {
         return -1.0 / (1.0 + lexical);
     }
     let leg = |leg: &Value| number(&leg["share"]) * number(&leg["scaled"]);
-    let fused = leg(&explain["lexical"]) + leg(&explain["vector"]);
+    let fused = leg(&explain["lexical"]) + leg(&explain["vector"]) + leg(&explain["neighbours"]);
     let rerank = &explain["rerank"];
     let blended = (1.0 - number(&rerank["share"])) * number(&rerank["fused_scaled"])
         + number(&rerank["share"]) * number(&rerank["logit_scaled"]);

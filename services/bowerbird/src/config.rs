@@ -259,6 +259,8 @@ pub struct SearchSettings {
     /// Bonus of neighbouring query words that stand side by side in a post, as a share of their weight, 0 to 1; it
     /// gained nothing measurable on the judged sets and takes time.
     pub proximity: f32,
+    /// How far fused scores are drawn towards those of the nearest candidates, 0 to 1.
+    pub smoothing: f32,
     /// Place to which a post is raised that holds every rare word of the query; 0 raises none.
     pub exact_rank: usize,
     /// Memory for the lists behind cursors.
@@ -288,6 +290,7 @@ impl Default for SearchSettings {
             max_per_author: None,
             diversity: 0.0,
             proximity: 0.0,
+            smoothing: 0.3,
             exact_rank: 10,
             cursor_memory: ByteSize::mib(64),
             cursor_ttl: Duration::from_mins(10),
@@ -415,6 +418,7 @@ impl Config {
             ("engagement_weight", self.search.engagement_weight),
             ("diversity", self.search.diversity),
             ("proximity", self.search.proximity),
+            ("smoothing", self.search.smoothing),
         ] {
             check(share(value), format!("search.{name} is {value}, expected 0 to 1"));
         }

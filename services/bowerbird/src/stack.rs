@@ -379,6 +379,7 @@ fn search_config(config: &Config) -> anyhow::Result<SearchConfig> {
         max_per_author: config.search.max_per_author,
         diversity: config.search.diversity,
         proximity: config.search.proximity,
+        smoothing: config.search.smoothing,
         exact_rank: config.search.exact_rank,
         cursor_bytes: config.search.cursor_memory.as_u64(),
         cursor_ttl: config.search.cursor_ttl,

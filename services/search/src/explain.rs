@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lexical    = sum of the terms' scores
-//! fused      = shares.lexical · scaled.lexical + shares.vector · scaled.vector
+//! fused      = shares.lexical · scaled.lexical + shares.vector · scaled.vector + shares.neighbours · scaled.neighbours
 //! blended    = (1 - share) · rerank.fused + share · rerank.logit                     of the reranked head
 //! relevance  = (1 + blended) / 2  in the head,  fused / 2  behind it,  fused  when nothing was reranked
 //! relevance  = that of the place a post was raised to, when it holds every rare word

@@ -64,9 +64,11 @@ pub struct Scaled {
     pub lexical: Option<f32>,
     /// The dense leg.
     pub vector: Option<f32>,
+    /// Mean of the nearest candidates, see [`crate::smooth`]; none when nothing was smoothed.
+    pub neighbours: Option<f32>,
 }
 
-/// What the legs weigh: `fused = lexical · scaled.lexical + vector · scaled.vector`.
+/// What the legs weigh: `fused = lexical · scaled.lexical + vector · scaled.vector + neighbours · scaled.neighbours`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Shares {
     /// Of the lexical leg, after coverage.
@@ -75,6 +77,8 @@ pub struct Shares {
     pub vector: f32,
     /// How far the best post covers the query, 0 to 1; see [`Fusion::Normalized`].
     pub coverage: f32,
+    /// Of the nearest candidates; 0 when nothing was smoothed.
+    pub neighbours: f32,
 }
 
 /// A post some leg found, with what each leg says of it.
@@ -134,8 +138,10 @@ pub fn fuse(mut pool: Vec<Candidate>, fusion: Fusion, ideal: f32) -> Candidates 
     };
     let ran = (pool.iter().any(|c| c.lexical.is_some()), pool.iter().any(|c| c.vector.is_some()));
     let shares = match ran {
-        (true, true) => Shares { lexical: lexical_share, vector: vector_share, coverage },
-        (lexical, vector) => Shares { lexical: f32::from(lexical), vector: f32::from(vector), coverage },
+        (true, true) => Shares { lexical: lexical_share, vector: vector_share, coverage, neighbours: 0.0 },
+        (lexical, vector) => {
+            Shares { lexical: f32::from(lexical), vector: f32::from(vector), coverage, neighbours: 0.0 }
+        }
     };
     let lexical: Vec<Option<f32>> = pool.iter().map(|c| c.lexical.map(Bm25::value)).collect();
     let vector: Vec<Option<f32>> = pool.iter().map(|c| c.vector.map(Cosine::get)).collect();
@@ -149,7 +155,7 @@ pub fn fuse(mut pool: Vec<Candidate>, fusion: Fusion, ideal: f32) -> Candidates 
     };
     for ((candidate, lexical), vector) in pool.iter_mut().zip(lexical).zip(vector) {
         let vector = vector.or(if ran.1 { Some(lexical.unwrap_or(0.0)) } else { None });
-        candidate.scaled = Scaled { lexical, vector };
+        candidate.scaled = Scaled { lexical, vector, neighbours: None };
         candidate.fused = Fused(match ran {
             (true, true) => shares.lexical * lexical.unwrap_or(0.0) + shares.vector * vector.unwrap_or(0.0),
             _ => lexical.or(vector).unwrap_or(0.0),

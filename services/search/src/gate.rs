@@ -292,7 +292,7 @@ mod tests {
             ..Candidate::new(Ordinal(n))
         };
         let list = (0..).zip(fused).map(candidate).collect();
-        Candidates { list, shares: Shares { lexical: 0.3, vector: 0.7, coverage: 0.5 } }
+        Candidates { list, shares: Shares { lexical: 0.3, vector: 0.7, coverage: 0.5, neighbours: 0.0 } }
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod request;
 mod rerank;
 mod retrieve;
 pub mod similar;
+pub mod smooth;
 pub mod suggest;
 mod trace;
 

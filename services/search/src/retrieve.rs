@@ -17,6 +17,7 @@ use crate::fuse::{Candidate, Candidates, Fusion, fuse};
 use crate::page::Total;
 use crate::plan::ParsedQuery;
 use crate::request::{Mode, Ranking};
+use crate::smooth::{WINDOW, smooth};
 use crate::trace::{Stage, Trace};
 
 impl Engine {
@@ -101,10 +102,20 @@ impl Engine {
         let (snapshot, bag) = (snapshot.clone(), legs.bag().cloned());
         let embedding = legs.dense.as_ref().map(|dense| dense.embedding.clone());
         let ideal = legs.ideal();
-        self.pool
-            .run(move || back_fill(pool, &snapshot, bag.as_ref(), embedding.as_ref()))
-            .await?
-            .map(|pool| fuse(pool, fusion, ideal))
+        let smoothing = if legs.lexical.is_some() { self.config.smoothing } else { 0.0 };
+        let fused = move || {
+            let pool = back_fill(pool, &snapshot, bag.as_ref(), embedding.as_ref())?;
+            let mut candidates = fuse(pool, fusion, ideal);
+            if smoothing > 0.0 && embedding.is_some() {
+                let nearest = candidates.list.iter().take(WINDOW);
+                let vectors: Vec<_> = nearest
+                    .map(|candidate| snapshot.vectors().vector(PointId(candidate.ordinal.0)))
+                    .collect::<Result<_, _>>()?;
+                smooth(&mut candidates, &vectors, smoothing);
+            }
+            Ok(candidates)
+        };
+        self.pool.run(fused).await?
     }
 }
 

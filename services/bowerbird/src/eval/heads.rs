@@ -134,10 +134,10 @@ pub fn hash(text: &str) -> [u8; 32] {
 fn key(config: &Config, dataset: &Path, split: &str, judged: &Qrels) -> anyhow::Result<String> {
     let search = &config.search;
     let mut sha = Sha256::new();
-    let settings =
-        (search.depth, search.rerank_depth, search.vector_weight.to_bits(), search.proximity.to_bits());
+    let depths = (search.depth, search.rerank_depth);
+    let settings = [search.vector_weight, search.proximity, search.smoothing].map(f32::to_bits);
     let models = (&config.models.embedder, &config.models.reranker);
-    sha.update(format!("{FORMAT} {split} {settings:?} {models:?}"));
+    sha.update(format!("{FORMAT} {split} {depths:?} {settings:?} {models:?}"));
     for name in ["corpus.jsonl", "queries.jsonl"] {
         let path = dataset.join(name);
         sha.update(fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);

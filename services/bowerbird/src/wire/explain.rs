@@ -24,7 +24,10 @@ pub struct HitExplained {
     /// The dense leg.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vector: Option<LegBody>,
-    /// `lexical.share · lexical.scaled + vector.share · vector.scaled`.
+    /// The nearest candidates; absent when scores are not smoothed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<NeighboursBody>,
+    /// `share · scaled` of `lexical`, `vector` and `neighbours` added up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fused: Option<f32>,
     /// The cross-encoder.
@@ -76,6 +79,15 @@ pub struct LegBody {
     /// On the scale of fusion, 0 to 1.
     pub scaled: Option<f32>,
     /// Share of the leg in the fused score.
+    pub share: f32,
+}
+
+/// What the candidates nearest in meaning add to a hit's fused score.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct NeighboursBody {
+    /// Mean of their scores from both legs, 0 to 1, nearer ones weighing more.
+    pub scaled: f32,
+    /// Share of that mean in the fused score.
     pub share: f32,
 }
 
@@ -246,6 +258,9 @@ impl HitExplained {
             part: parts.map(|p| p.part.name()),
             lexical: fused.map(|p| leg(scores.lexical, p.ranks.lexical, p.scaled.lexical, p.shares.lexical)),
             vector: fused.map(|p| leg(scores.vector, p.ranks.vector, p.scaled.vector, p.shares.vector)),
+            neighbours: fused.and_then(|p| {
+                Some(NeighboursBody { scaled: p.scaled.neighbours?, share: p.shares.neighbours })
+            }),
             fused: scores.fused,
             rerank: parts.and_then(|p| p.rerank).map(|blended| RerankBody {
                 logit: blended.raw_logit,
