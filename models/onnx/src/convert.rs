@@ -409,7 +409,7 @@ mod tests {
     fn weights_are_scaled_by_tensor_or_by_column() {
         let values = tensor("w", &[2, 2], INT8, &[1, 255, 3, 4]);
         let scale = |values: &[f32]| Tensor {
-            dims: vec![values.len() as i64],
+            dims: vec![i64::try_from(values.len()).expect("few")],
             data_type: Some(FLOAT),
             float_data: values.to_vec(),
             ..Tensor::default()

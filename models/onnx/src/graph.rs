@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use bowerbird_models_api::ModelError;
-use ort::ep::{CUDA, TensorRT};
 use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::GraphOptimizationLevel;
@@ -12,11 +11,11 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{Tensor, TensorRef};
 
 use crate::rows::{BatchShapes, Row, Rows};
-use crate::{OnnxError, Provider, ProviderRequest, Providers, Runtime, SessionOptions};
+use crate::{OnnxError, Provider, ProviderRequest, Providers, Runtime, SessionOptions, gpu};
 
-const IDS: &str = "input_ids";
-const MASK: &str = "attention_mask";
-const TYPES: &str = "token_type_ids";
+pub(crate) const IDS: &str = "input_ids";
+pub(crate) const MASK: &str = "attention_mask";
+pub(crate) const TYPES: &str = "token_type_ids";
 
 /// A loaded graph with inputs `input_ids`, `attention_mask` and perhaps `token_type_ids`, all `[rows, tokens] i64`.
 pub(crate) struct Graph {
@@ -253,38 +252,11 @@ fn build(
         .with_intra_op_spinning(false)?
         // Patterns are kept for each input length, and every text has its own.
         .with_memory_pattern(false)?;
-    let cuda = CUDA::default().build().error_on_failure();
-    match provider {
-        Provider::Cpu => {}
-        Provider::Cuda => builder = builder.with_execution_providers([cuda])?,
-        Provider::TensorRt => {
-            // What TensorRT has no kernel for runs on CUDA.
-            let tensorrt = tensorrt(options).build().error_on_failure();
-            builder = builder.with_execution_providers([tensorrt, cuda])?;
-        }
+    let accelerators = gpu::dispatch(provider, options)?;
+    if !accelerators.is_empty() {
+        builder = builder.with_execution_providers(accelerators)?;
     }
     builder.commit_from_file(path)
-}
-
-/// Engines for one row of one token up to the largest call; without these bounds an engine is built for each shape.
-fn tensorrt(options: &SessionOptions) -> TensorRT {
-    let shapes = BatchShapes::default();
-    let longest = shapes.ladder[shapes.ladder.len() - 1];
-    let profile = |rows: usize, length: usize| {
-        [IDS, MASK, TYPES].map(|input| format!("{input}:{rows}x{length}")).join(",")
-    };
-    let provider = TensorRT::default()
-        .with_profile_min_shapes(profile(1, 1))
-        .with_profile_opt_shapes(profile(32, 64))
-        .with_profile_max_shapes(profile(shapes.rows, longest));
-    match &options.engine_cache {
-        None => provider,
-        Some(dir) => provider
-            .with_engine_cache(true)
-            .with_engine_cache_path(dir.display())
-            .with_timing_cache(true)
-            .with_timing_cache_path(dir.display()),
-    }
 }
 
 #[cfg(test)]

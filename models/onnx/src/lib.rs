@@ -11,6 +11,7 @@
 pub mod convert;
 mod embedder;
 mod error;
+mod gpu;
 mod graph;
 mod library;
 mod proto;

@@ -11,6 +11,7 @@ pub(crate) const UINT8: i32 = 2;
 pub(crate) const INT8: i32 = 3;
 
 #[derive(Clone, PartialEq, Message)]
+#[expect(clippy::struct_field_names, reason = "the names of the format")]
 pub(crate) struct Model {
     #[prost(int64, optional, tag = "1")]
     pub(crate) ir_version: Option<i64>,

@@ -11,6 +11,7 @@ pub(crate) struct Row {
 
 /// Inputs of one call, each `[rows, length] i64`. Padding has id 0, segment 0 and mask 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "a number of rows has no other name")]
 pub(crate) struct Rows {
     pub(crate) rows: usize,
     pub(crate) length: usize,

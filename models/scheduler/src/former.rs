@@ -509,7 +509,7 @@ mod tests {
         }
         assert!((one.of(200).as_secs_f64() - 0.010).abs() < 1e-6, "{:?}", one.line());
         let mut few = Cost::default();
-        few.measured(100, Duration::from_secs(60));
+        few.measured(100, Duration::from_mins(1));
         assert_eq!(few.of(100), Duration::ZERO, "a first call that is slow sheds nothing");
     }
 

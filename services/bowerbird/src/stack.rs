@@ -116,12 +116,11 @@ pub fn cache_dir() -> anyhow::Result<PathBuf> {
 pub fn load_models(config: &Config, parts: Parts, progress: &dyn Progress) -> anyhow::Result<Models> {
     let catalog = Catalog::embedded()?;
     let store = model_store(config)?;
-    let dylib = match &config.models.runtime {
-        Some(path) => path.clone(),
-        None => {
-            let entry = catalog.entry("onnxruntime")?;
-            store.ensure(entry, progress)?.join(&first_file(entry)?.name)
-        }
+    let dylib = if let Some(path) = &config.models.runtime {
+        path.clone()
+    } else {
+        let entry = catalog.entry("onnxruntime")?;
+        store.ensure(entry, progress)?.join(&first_file(entry)?.name)
     };
     let runtime = Runtime::load(&dylib)?;
 
