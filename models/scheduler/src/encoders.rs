@@ -70,6 +70,8 @@ pub struct EncodersStatus {
     pub queued: usize,
     /// Items that may wait.
     pub limit: usize,
+    /// Most items that run at one time: one for each worker, or those of a batch.
+    pub at_once: usize,
 }
 
 /// The embedder and the reranker of a process, behind one queue. Cheap to clone; dropping the last clone stops the
@@ -81,6 +83,7 @@ struct Crew {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     limit: usize,
+    at_once: usize,
     space: EmbeddingSpace,
     reranker_name: String,
 }
@@ -133,7 +136,9 @@ impl Encoders {
             caches: Caches::new(config.query_cache_bytes, config.score_cache_bytes),
         });
         // Made before the threads: when one of them cannot start, dropping it stops the others.
-        let mut crew = Crew { shared, threads: Vec::new(), limit: config.queue_items, space, reranker_name };
+        let (limit, at_once) =
+            (config.queue_items, config.batching.map_or(config.workers, |policy| policy.items));
+        let mut crew = Crew { shared, threads: Vec::new(), limit, at_once, space, reranker_name };
         for (number, (embedder, reranker)) in pairs.into_iter().enumerate() {
             let shared = Arc::clone(&crew.shared);
             let thread =
@@ -166,7 +171,8 @@ impl Encoders {
     /// How busy they are now.
     pub fn status(&self) -> EncodersStatus {
         let queued = self.0.shared.state.lock().queue.len();
-        EncodersStatus { workers: self.0.threads.len(), queued, limit: self.0.limit }
+        let Crew { threads, limit, at_once, .. } = &*self.0;
+        EncodersStatus { workers: threads.len(), queued, limit: *limit, at_once: *at_once }
     }
 
     /// Embeds one text. Dropping the future takes the item out before it starts.

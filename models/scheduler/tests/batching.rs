@@ -332,3 +332,34 @@ fn under_overload_what_is_started_is_done_in_time() {
     assert!(early > 0 && early <= refused, "hopeless items are told before their deadline");
     assert!(in_time > blind.0 * 11 / 10, "work that comes too late is no use: {in_time}, {}", blind.0);
 }
+
+/// One item a call, as on a processor: five lanes at one and a half times the capacity, for ten seconds.
+#[test]
+fn one_item_a_call_starts_nothing_late_and_starves_no_lane() {
+    let lanes = [
+        (Priority::Rerank, Some(400_000)),
+        (Priority::QueryEmbedding, Some(400_000)),
+        (Priority::AnswerCheck, Some(2_000_000)),
+        (Priority::Ingest, None),
+        (Priority::Bulk, None),
+    ];
+    // About 480 items a second can be done.
+    let mut arrivals = Vec::new();
+    for (priority, patience_us) in lanes {
+        let more = stream(arrivals.len(), priority, 144.0, 10, patience_us);
+        arrivals.extend(more);
+    }
+    let processor =
+        World { batching: false, shedding: false, until_us: 10_000_000, ..world(arrivals.clone()) };
+    let report = run(processor);
+    let done = |lane: Priority| {
+        let items = arrivals.iter().filter(|item| item.priority == lane);
+        items.filter(|item| matches!(report.fates[item.number], Some(Fate::Done { .. }))).count()
+    };
+    let counts = lanes.map(|(lane, _)| done(lane));
+    eprintln!("done of 1440 or so a lane: {counts:?}");
+    // `run` has seen that nothing started after its deadline. People who wait are served nearly whole, and of the
+    // rest each lane got its share: one item in 129 is the least.
+    assert!(counts[0] > 1300 && counts[1] > 1300, "{counts:?}");
+    assert!(counts[3] > 100 && counts[4] >= 4800 / 129, "{counts:?}");
+}
