@@ -6,6 +6,7 @@ mod browser;
 mod clients;
 mod concurrency;
 mod model_calls;
+mod real_models;
 mod real_search;
 mod search_paging;
 mod search_ranking;
