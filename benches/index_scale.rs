@@ -58,7 +58,7 @@ async fn run(count: usize, keep: Option<PathBuf>) {
     drop(real);
     sizes(&live, &dir);
     let config = SearchConfig {
-        rerank: RerankOptions { depth: 0, blend: 0.0, budget: None },
+        rerank: RerankOptions { depth: 0, blend: 0.0, gated: false, budget: None },
         ..SearchConfig::default()
     };
     let engine = Engine::new(live.clone(), models.encoders.clone(), config).expect("an engine");

@@ -5,6 +5,7 @@ mod bad_input;
 mod browser;
 mod clients;
 mod concurrency;
+mod gate;
 mod model_calls;
 mod real_models;
 mod real_search;

@@ -49,6 +49,9 @@ pub enum Command {
     Ask(AskArgs),
     /// Measure quality and speed on judged data.
     Eval(EvalArgs),
+    /// Learn from judged queries when the cross-encoder is worth its time, and write a profile for `[search]
+    /// rerank_profile`.
+    Tune(TuneArgs),
     /// Manage ads.
     Ads(AdsArgs),
     /// Fetch, list and verify model files.
@@ -257,8 +260,10 @@ pub enum EvalStage {
     Vector,
     /// Both, fused.
     Fused,
-    /// Fused, with the cross-encoder blended in.
+    /// Fused, with the cross-encoder blended in for every query.
     Reranked,
+    /// Fused, with the cross-encoder where the profile in force has it read.
+    Gated,
 }
 
 /// `bowerbird eval retrieval`
@@ -282,9 +287,41 @@ pub struct EvalRetrievalArgs {
     /// Which stage's ranking goes into the run file.
     #[arg(long, value_enum, default_value = "reranked")]
     pub run_stage: EvalStage,
+    /// Also judge the scores of relevant documents against those of random ones, as for ads: AUC and precision at
+    /// recall .95.
+    #[arg(long)]
+    pub ads: bool,
     /// Keep the index here and use it again; a temporary directory when absent.
     #[arg(long, value_name = "DIR")]
     pub index_dir: Option<PathBuf>,
+}
+
+/// `bowerbird tune`
+#[derive(Debug, Args)]
+pub struct TuneArgs {
+    /// BEIR folder: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv; several are learned from together, and each is
+    /// also judged by a rule learned on the others.
+    #[arg(long = "dataset", value_name = "DIR", required = true)]
+    pub datasets: Vec<PathBuf>,
+    /// Name of the qrels file without `.tsv`: one for each `--dataset` in turn, the last one for those that follow;
+    /// `train` when absent.
+    #[arg(long = "split", value_name = "NAME")]
+    pub splits: Vec<String>,
+    /// The profile to write.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Name of the profile in explanations; that of the file when absent.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Learn from at most N judged queries of each set, drawn by their ids.
+    #[arg(long, value_name = "N")]
+    pub queries: Option<usize>,
+    /// Keep the indexes here, each in a folder of its set, and use them again; temporary ones when absent.
+    #[arg(long, value_name = "DIR")]
+    pub index_dir: Option<PathBuf>,
+    /// Print the profile as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `bowerbird ads`

@@ -16,6 +16,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use serde::Deserialize;
 
+use crate::profile::ProfileChoice;
 use crate::wire::search::CollapseName;
 
 /// Everything that can be set.
@@ -245,6 +246,10 @@ impl std::fmt::Debug for GeneratorConfig {
     }
 }
 
+/// Share of the cross-encoder where neither configuration nor profile says: chosen on five judged sets, each time on
+/// the others.
+pub const DEFAULT_BLEND: f32 = 0.3;
+
 /// `[search]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -255,11 +260,14 @@ pub struct SearchSettings {
     pub max_hits: usize,
     /// Share of the dense leg in the fused score, 0 to 1.
     pub vector_weight: f32,
-    /// Candidates scored by the cross-encoder; 0 turns it off.
+    /// Most candidates scored by the cross-encoder; 0 turns it off.
     pub rerank_depth: usize,
-    /// Share of the cross-encoder in the score of a reranked hit, 0 to 1.
-    pub rerank_blend: f32,
-    /// Most time of the cross-encoder; past it the fused order stands.
+    /// Share of the cross-encoder in the score of a reranked hit, 0 to 1; that of the profile when absent.
+    pub rerank_blend: Option<f32>,
+    /// What decides query by query whether the cross-encoder reads, and how deep: `"default"`, `"none"` (always and
+    /// to `rerank_depth`), or a file that `bowerbird tune` wrote.
+    pub rerank_profile: ProfileChoice,
+    /// Most time of the cross-encoder; what does not fit stays in fused order.
     #[serde(with = "humantime_serde")]
     pub rerank_budget: Duration,
     /// Age at which the freshness of a post has fallen to one half.
@@ -297,7 +305,8 @@ impl Default for SearchSettings {
             max_hits: 10_000,
             vector_weight: 0.7,
             rerank_depth: 16,
-            rerank_blend: 0.3,
+            rerank_blend: None,
+            rerank_profile: ProfileChoice::Default,
             rerank_budget: Duration::from_millis(400),
             recency_half_life: Duration::from_hours(7 * 24),
             recency_weight: 0.0,
@@ -463,8 +472,11 @@ impl Config {
             format!("search.vector_weight is {}, expected 0 to 1", self.search.vector_weight),
         );
         check(
-            share(self.search.rerank_blend),
-            format!("search.rerank_blend is {}, expected 0 to 1", self.search.rerank_blend),
+            self.search.rerank_blend.is_none_or(share),
+            format!(
+                "search.rerank_blend is {}, expected 0 to 1",
+                self.search.rerank_blend.unwrap_or_default()
+            ),
         );
         check(
             self.search.rerank_depth <= 200,

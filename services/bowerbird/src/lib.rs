@@ -10,6 +10,7 @@ pub mod demo;
 pub mod eval;
 pub mod flow;
 pub mod http;
+pub mod profile;
 pub mod progress;
 pub mod snapshots;
 pub mod stack;

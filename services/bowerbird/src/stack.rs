@@ -19,12 +19,13 @@ use bowerbird_onnx::{
 };
 use bowerbird_scheduler::{BatchPolicy, Encoders, EncodersConfig, Priority, SchedulerError};
 use bowerbird_search::suggest::{QueryLog, QueryLogConfig, Suggester};
-use bowerbird_search::{Engine, Fusion, Recency, RerankOptions, SearchConfig};
+use bowerbird_search::{Engine, Fusion, Gate, Recency, RerankOptions, SearchConfig};
 use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::commands::convert;
-use crate::config::{Batching, Config, GeneratorKind, ModelsConfig, Provider, cores};
+use crate::config::{Batching, Config, DEFAULT_BLEND, GeneratorKind, ModelsConfig, Provider, cores};
+use crate::profile::{Profile, ProfileChoice};
 use crate::snapshots::{ADS_FILE, Snapshots};
 
 /// Which models answer, and where they run.
@@ -356,7 +357,7 @@ impl Stack {
     ) -> anyhow::Result<Self> {
         let Models { encoders, generator, report } = models;
         let live = Live::open(data_dir, config.index.clone(), Arc::new(Passages(encoders.clone())))?;
-        let engine = Engine::new(live.clone(), encoders.clone(), search_config(config))?;
+        let engine = Engine::new(live.clone(), encoders.clone(), search_config(config)?)?;
         let queries = QueryLog::open(Some(&data_dir.join("queries.redb")), query_log_config(config))?;
         let suggester = Suggester::new(live.clone(), queries)?;
         let answerer = generator
@@ -392,15 +393,31 @@ fn query_log_config(config: &Config) -> QueryLogConfig {
     }
 }
 
-fn search_config(config: &Config) -> SearchConfig {
-    SearchConfig {
+/// The gate of the configured profile, none when every query is read.
+fn gate(config: &Config) -> anyhow::Result<Option<Gate>> {
+    let profile = match &config.search.rerank_profile {
+        ProfileChoice::None => return Ok(None),
+        ProfileChoice::Default => Profile::embedded()?,
+        ProfileChoice::File(path) => Profile::read(path)?,
+    };
+    let mut gate = profile.gate();
+    if let Some(blend) = config.search.rerank_blend {
+        gate.steps.iter_mut().for_each(|step| step.blend = blend);
+    }
+    Ok(Some(gate))
+}
+
+fn search_config(config: &Config) -> anyhow::Result<SearchConfig> {
+    Ok(SearchConfig {
         depth: config.search.depth,
         fusion: Fusion::Normalized { weight: config.search.vector_weight },
         rerank: RerankOptions {
             depth: config.search.rerank_depth,
-            blend: config.search.rerank_blend,
+            blend: config.search.rerank_blend.unwrap_or(DEFAULT_BLEND),
+            gated: true,
             budget: Some(config.search.rerank_budget),
         },
+        gate: gate(config)?,
         max_hits: config.search.max_hits,
         recency: (config.search.recency_weight > 0.0).then_some(Recency {
             half_life: config.search.recency_half_life,
@@ -417,7 +434,7 @@ fn search_config(config: &Config) -> SearchConfig {
         timeout: config.search.timeout,
         threads: cores().clamp(2, 16),
         ..SearchConfig::default()
-    }
+    })
 }
 
 /// An error with all its causes in one line.

@@ -43,9 +43,10 @@ const POSTS: &str = r#"{"id":"1","text":"Nine ways to fall asleep faster","autho
 
 #[test]
 fn help_is_0_and_a_wrong_command_line_is_2() {
-    for command in
-        ["demo", "serve", "index", "search", "ask", "eval", "ads", "models", "doctor", "snapshot", "restore"]
-    {
+    for command in [
+        "demo", "serve", "index", "search", "ask", "eval", "tune", "ads", "models", "doctor", "snapshot",
+        "restore",
+    ] {
         check(&mut bowerbird(&[command, "--help"]), 0, &["Usage"]);
     }
     check(&mut bowerbird(&["serach"]), 2, &["search"]);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::features::Recency;
 use crate::fuse::Fusion;
+use crate::gate::Gate;
 use crate::request::{Collapse, RerankOptions};
 
 /// How searches are run.
@@ -17,6 +18,8 @@ pub struct SearchConfig {
     pub fusion: Fusion,
     /// How the cross-encoder is used.
     pub rerank: RerankOptions,
+    /// Decides query by query what `rerank` may do at most; every query is read without it.
+    pub gate: Option<Gate>,
     /// Freshness in the score, of searches that state none.
     pub recency: Option<Recency>,
     /// Share of engagement in the score, of searches that state none; 0 to 1.
@@ -56,7 +59,13 @@ impl Default for SearchConfig {
             depth: 100,
             max_hits: 10_000,
             fusion: Fusion::default(),
-            rerank: RerankOptions { depth: 16, blend: 0.3, budget: Some(Duration::from_millis(400)) },
+            rerank: RerankOptions {
+                depth: 16,
+                blend: 0.3,
+                gated: true,
+                budget: Some(Duration::from_millis(400)),
+            },
+            gate: None,
             recency: None,
             engagement: 0.0,
             collapse: Collapse::NearDuplicates,

@@ -18,10 +18,12 @@ use crate::exact::raise;
 use crate::explain::SearchExplanation;
 use crate::features::weigh;
 use crate::fuse::Candidate;
+use crate::gate::Pace;
 use crate::list::{Matching, NEAREST, by_relevance, note_ranks, note_relevance, sorted};
 use crate::page::{ResultPage, Total};
 use crate::plan::{ParseOptions, ParsedQuery};
 use crate::request::{Mode, Ranking, SearchRequest, Sort, check, key};
+use crate::rerank::Head;
 use crate::retrieve::Legs;
 use crate::trace::{Stage, Trace};
 
@@ -36,6 +38,7 @@ pub struct Engine {
     pub(crate) pool: ComputePool,
     pub(crate) cursors: Arc<Cursors>,
     pub(crate) shapes: Shapes,
+    pub(crate) pace: Arc<Pace>,
     pub(crate) config: Arc<SearchConfig>,
 }
 
@@ -45,7 +48,8 @@ impl Engine {
         let pool = ComputePool::new(config.threads, config.queue)?;
         let cursors = Arc::new(Cursors::new(config.cursor_bytes, config.cursor_ttl));
         let shapes = Shapes::new(SHAPE_BYTES);
-        Ok(Self { live, encoders, pool, cursors, shapes, config: Arc::new(config) })
+        let pace = Arc::new(Pace::default());
+        Ok(Self { live, encoders, pool, cursors, shapes, pace, config: Arc::new(config) })
     }
 
     /// The configuration in force.
@@ -120,7 +124,10 @@ impl Engine {
 
         let begun = Instant::now();
         let head = self.rerank(query, snapshot, &candidates, ranking.rerank, deadline).await;
-        let head = trace.or_fallback(Stage::Rerank, head, Vec::new);
+        let Head { order: head, gating } = trace.or_fallback(Stage::Rerank, head, Head::default);
+        if gating.reason.is_forced() {
+            trace.shortened(Stage::Rerank, gating.depth, gating.wanted);
+        }
         if !head.is_empty() {
             trace.took(Stage::Rerank, begun.elapsed());
         }
@@ -146,6 +153,7 @@ impl Engine {
                 vector: count(|c| c.vector_rank.is_some()),
                 candidates: candidates.list.len(),
                 reranked: head.len(),
+                gating,
                 fusion: Some(ranking.fusion),
                 shares: candidates.shares,
                 ideal: legs.ideal(),

@@ -17,6 +17,7 @@ use bowerbird_posts::PostId;
 
 use crate::features::Feature;
 use crate::fuse::{Blended, Fusion, Scaled, Shares};
+use crate::gate::Gating;
 
 /// Which part of a list a hit belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,6 +129,8 @@ pub struct SearchExplanation {
     pub candidates: usize,
     /// Candidates read by the cross-encoder.
     pub reranked: usize,
+    /// Why as many.
+    pub gating: Gating,
     /// How the legs were joined; absent in a list that was sorted.
     pub fusion: Option<Fusion>,
     /// What the legs weighed.

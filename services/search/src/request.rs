@@ -55,11 +55,13 @@ pub enum Collapse {
 /// How the cross-encoder is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RerankOptions {
-    /// Candidates scored by the cross-encoder; 0 turns the stage off.
+    /// Most candidates scored by the cross-encoder; 0 turns the stage off.
     pub depth: usize,
-    /// Share of the cross-encoder in the score of a reranked candidate, 0 to 1.
+    /// Share of the cross-encoder in the score of a reranked candidate, 0 to 1, where no gate chooses it.
     pub blend: f32,
-    /// Most time the stage may take; past it the fused order stands.
+    /// Whether [`crate::SearchConfig::gate`], if there is one, chooses depth and share for the query.
+    pub gated: bool,
+    /// Most time the stage may take; what does not fit stays in fused order.
     pub budget: Option<Duration>,
 }
 

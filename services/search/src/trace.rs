@@ -85,6 +85,16 @@ impl Trace {
     /// Notes that `stage` was skipped, and says why in the log.
     pub fn skipped(&mut self, stage: Stage, error: &SearchError) {
         tracing::warn!(stage = stage.name(), error = ?error, "stage skipped");
+        self.degrade(stage);
+    }
+
+    /// Notes that `stage` had the time for `done` of `wanted` items.
+    pub fn shortened(&mut self, stage: Stage, done: usize, wanted: usize) {
+        tracing::debug!(stage = stage.name(), done, wanted, "stage shortened for lack of time");
+        self.degrade(stage);
+    }
+
+    fn degrade(&mut self, stage: Stage) {
         metrics::counter!("bowerbird_search_degraded_total", "stage" => stage.name()).increment(1);
         if !self.degraded.contains(&stage) {
             self.degraded.push(stage);

@@ -51,6 +51,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Eval(args) => match args.what {
                 EvalCommand::Retrieval(args) => eval::retrieval::run(&config, args).await,
             },
+            Command::Tune(args) => eval::tune::run(&config, args).await,
             Command::Ads(args) => ads::run(&config, args.what).await,
             Command::Models(args) => models::run(&config, args.what),
             Command::Doctor(args) => doctor::run(&config, args).await,

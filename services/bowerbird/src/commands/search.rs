@@ -9,7 +9,7 @@ use crate::cli::SearchArgs;
 use crate::config::Config;
 use crate::flow;
 use crate::stack::Parts;
-use crate::wire::explain::{FeatureBody, HitExplained, LegBody, SearchExplained};
+use crate::wire::explain::{FeatureBody, GateBody, HitExplained, LegBody, SearchExplained};
 use crate::wire::search::{
     EngagementBody, FusionBody, ModeName, RecencyBody, SearchBody, SearchPage, SortName, Span,
 };
@@ -176,16 +176,28 @@ fn list_explained(explain: &SearchExplained) -> String {
         posts => format!(" · every rare word in {posts} posts"),
     };
     format!(
-        "{} candidates ({} by words, {} by meaning) · {} read closely · {} near-duplicates, {} over the author limit · \
+        "{} candidates ({} by words, {} by meaning) · {} read closely{} · {} near-duplicates, {} over the author limit · \
          coverage {:.2}{rare} · now {}",
         explain.candidates,
         explain.lexical,
         explain.vector,
         explain.reranked,
+        explain.gate.as_ref().map_or_else(String::new, gate_explained),
         explain.removed.near_duplicates,
         explain.removed.author_limit,
         explain.coverage,
         explain.now
+    )
+}
+
+/// Why as many were read closely.
+fn gate_explained(gate: &GateBody) -> String {
+    let probability =
+        gate.probability.map_or_else(String::new, |p| format!(", useful with probability {p:.2}"));
+    let predicted = gate.predicted_ms.map_or_else(String::new, |ms| format!(", {ms:.0} ms expected"));
+    format!(
+        " ({}: {} of {} wanted{probability}{predicted}, {:.0} ms left)",
+        gate.reason, gate.depth, gate.wanted, gate.left_ms
     )
 }
 

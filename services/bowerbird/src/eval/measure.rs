@@ -20,23 +20,43 @@ pub struct Quality {
     pub recall_100: f64,
 }
 
-/// Measures of `ranking` (document ids, best first). Grades under 1 are not relevant; `grades` has one at least 1.
-pub fn quality(ranking: &[String], grades: &BTreeMap<String, f64>) -> Quality {
-    let gain = |id: &String| grades.get(id).copied().filter(|grade| *grade >= 1.0).unwrap_or(0.0);
-    let discounted = |gains: &[f64]| -> f64 {
-        gains.iter().zip(2..).map(|(gain, place)| gain / f64::from(place).log2()).sum()
-    };
-    let got: Vec<f64> = ranking.iter().take(10).map(gain).collect();
+/// What the judges said of a query.
+pub struct Judged<'a> {
+    grades: &'a BTreeMap<String, f64>,
+    /// The discounted gain of the best order there is, over ten places.
+    pub ideal: f64,
+    relevant: usize,
+}
+
+/// Reads `grades`, of which one at least is 1 or more.
+pub fn judged(grades: &BTreeMap<String, f64>) -> Judged<'_> {
     let mut ideal: Vec<f64> = grades.values().copied().filter(|grade| *grade >= 1.0).collect();
     ideal.sort_by(|a, b| b.total_cmp(a));
-    let relevant = ideal.len();
-    ideal.truncate(10);
-    let first = got.iter().position(|gain| *gain > 0.0);
-    let found = ranking.iter().take(100).filter(|id| gain(id) > 0.0).count();
+    Judged { grades, relevant: ideal.len(), ideal: Judged::discounted(ideal.into_iter()) }
+}
+
+impl Judged<'_> {
+    /// Gain of a document. Grades under 1 are not relevant.
+    pub fn gain(&self, id: &str) -> f64 {
+        self.grades.get(id).copied().filter(|grade| *grade >= 1.0).unwrap_or(0.0)
+    }
+
+    /// Sum of the first ten gains, each divided by `log2(rank + 1)`.
+    pub fn discounted(gains: impl Iterator<Item = f64>) -> f64 {
+        gains.take(10).zip(2..).map(|(gain, place)| gain / f64::from(place).log2()).sum()
+    }
+}
+
+/// Measures of `ranking` (document ids, best first). Grades under 1 are not relevant; `grades` has one at least 1.
+pub fn quality(ranking: &[String], grades: &BTreeMap<String, f64>) -> Quality {
+    let judged = judged(grades);
+    let gains: Vec<f64> = ranking.iter().take(100).map(|id| judged.gain(id)).collect();
+    let first = gains.iter().take(10).position(|gain| *gain > 0.0);
+    let found = gains.iter().filter(|gain| **gain > 0.0).count();
     Quality {
-        ndcg_10: discounted(&got) / discounted(&ideal),
+        ndcg_10: Judged::discounted(gains.into_iter()) / judged.ideal,
         mrr_10: first.map_or(0.0, |at| 1.0 / (at + 1) as f64),
-        recall_100: found as f64 / relevant as f64,
+        recall_100: found as f64 / judged.relevant as f64,
     }
 }
 

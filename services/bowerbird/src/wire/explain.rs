@@ -4,6 +4,7 @@
 
 use bowerbird_search::explain::{Explanation, RemovedFor, SearchExplanation};
 use bowerbird_search::features::Feature;
+use bowerbird_search::gate::{FEATURE_NAMES, Gating};
 use bowerbird_search::{Fusion, Scores};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -134,6 +135,8 @@ pub struct SearchExplained {
     pub candidates: usize,
     /// Candidates read by the cross-encoder.
     pub reranked: usize,
+    /// Why as many; `null` in a list that was sorted by time or engagement.
+    pub gate: Option<GateBody>,
     /// `normalized`, `rrf` or `dbsf`; `null` in a list that was sorted by time or engagement.
     pub fusion: Option<&'static str>,
     /// Share of the lexical leg, after coverage.
@@ -148,6 +151,49 @@ pub struct SearchExplained {
     pub exact_posts: usize,
     /// Candidates that were left out.
     pub removed: RemovedBody,
+}
+
+/// What decided how many candidates the cross-encoder read.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct GateBody {
+    /// Profile of the gate; `null` when every query is read.
+    pub profile: Option<String>,
+    /// `useful`: more good than harm is expected; `confident`: the first stage is as good; `always`: there is no gate;
+    /// `shortened`, `no_time`: time allowed fewer, or none; `off`.
+    pub reason: &'static str,
+    /// Probability that reading does more good than harm; `null` without a gate.
+    pub probability: Option<f32>,
+    /// Candidates to read with all the time of the world.
+    pub wanted: usize,
+    /// Candidates read.
+    pub depth: usize,
+    /// Share of the cross-encoder.
+    pub blend: f32,
+    /// What reading all wanted candidates was expected to take; `null` before the first measurement.
+    pub predicted_ms: Option<f64>,
+    /// What was left of the deadline or the budget.
+    pub left_ms: f64,
+    /// What the first stage said, by name; see `gap_next` and the others in `gate.rs` of the search.
+    #[schema(value_type = Object)]
+    pub features: serde_json::Map<String, serde_json::Value>,
+}
+
+impl GateBody {
+    fn new(gating: Gating) -> Self {
+        let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+        let features = FEATURE_NAMES.iter().zip(gating.features.values());
+        Self {
+            profile: gating.gate,
+            reason: gating.reason.name(),
+            probability: gating.probability,
+            wanted: gating.wanted,
+            depth: gating.depth,
+            blend: gating.blend,
+            predicted_ms: gating.predicted.map(ms),
+            left_ms: ms(gating.left),
+            features: features.map(|(name, value)| ((*name).to_owned(), value.into())).collect(),
+        }
+    }
 }
 
 /// Candidates that were left out.
@@ -242,6 +288,7 @@ impl SearchExplained {
             vector: explanation.vector,
             candidates: explanation.candidates,
             reranked: explanation.reranked,
+            gate: explanation.fusion.map(|_| GateBody::new(explanation.gating)),
             fusion: explanation.fusion.map(|fusion| match fusion {
                 Fusion::Normalized { .. } => "normalized",
                 Fusion::Rrf { .. } => "rrf",
