@@ -7,6 +7,7 @@ mod clients;
 mod concurrency;
 mod gate;
 mod model_calls;
+mod real_models;
 mod real_search;
 mod search_paging;
 mod search_ranking;

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use bowerbird::stack::{Parts, Stack};
-use bowerbird_models_api::{Finish, GenerateRequest, GenerationStream, Generator, Piece, Usage};
+use bowerbird::stack::{Models, Parts, Stack};
+use bowerbird_models_api::stub::{StubEmbedder, StubReranker};
+use bowerbird_models_api::{
+    Embedder, Finish, GenerateRequest, GenerationStream, Generator, Piece, Reranker, Usage,
+};
 use bowerbird_posts::{Op, PostId};
+use bowerbird_scheduler::{Encoders, EncodersConfig};
 use bowerbird_tests::{call, fixture, post, post_json, stub_models, test_config};
 use futures::StreamExt;
 use serde_json::json;
@@ -74,6 +78,53 @@ async fn a_restart_finds_everything_again() {
     assert_eq!(stack.live.status().vectors_pending, 0);
     let page = stack.engine.search(&bowerbird_search::SearchRequest::new("marathon")).await.expect("a page");
     assert_eq!(page.total.value, 200);
+}
+
+/// Scores are remembered by query and text: what was scored of an older version of a post is not found again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edited_post_gets_the_score_of_its_new_text() {
+    let score = async |fixture: &bowerbird_tests::Fixture| {
+        let body = json!({"q": "sleep better tonight", "explain": true});
+        let (_, page) = post_json(&fixture.router, "/v1/search", body).await;
+        let hit = page["hits"].as_array().expect("hits").iter().find(|hit| hit["id"] == "a");
+        hit.and_then(|hit| hit["scores"]["rerank"].as_f64()).unwrap_or_else(|| panic!("{page}"))
+    };
+    // One post alone is not reranked.
+    let other = post("b", "bob", "2015-01-01", "tonight better steel");
+    let old = post("a", "ann", "2015-01-01", "sleep better tonight, says the doctor");
+    let new = post("a", "ann", "2015-01-01", "sleep is what the doctor says");
+    let fresh = score(&fixture(stub_models(""), vec![new.clone(), other.clone()]).await).await;
+    let edited = fixture(stub_models(""), vec![old, other]).await;
+    let before = score(&edited).await;
+    assert!((score(&edited).await - before).abs() < 1e-9);
+    let remembered = edited.stack.encoders.caches()[1].hits;
+    assert_eq!(remembered, 2, "the second search found the scores of the first");
+    bowerbird_tests::write(&edited.stack, vec![new]).await;
+    let after = score(&edited).await;
+    assert!(
+        (after - fresh).abs() < 1e-9 && after < before,
+        "{before}, {after} after the edit, {fresh} when new"
+    );
+    assert_eq!(edited.stack.encoders.caches()[1].hits, remembered + 1, "only the post that stayed was found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_another_model_is_told_apart_at_the_start() {
+    let first = fixture(stub_models(""), vec![post("a", "ann", "2015-01-01", "sleep better tonight")]).await;
+    let dir = first.dir;
+    drop((first.stack, first.router));
+    let other = Encoders::start(EncodersConfig { workers: 1, ..EncodersConfig::default() }, |_| {
+        Ok((
+            Box::new(StubEmbedder::new(64)) as Box<dyn Embedder>,
+            Box::new(StubReranker) as Box<dyn Reranker>,
+        ))
+    });
+    let models = Models { encoders: other.expect("starts"), ..stub_models("") };
+    let error = Stack::assemble(&test_config(), dir.path(), models, Parts::ALL).await.err();
+    let message = format!("{:#}", error.expect("128 components are not 64"));
+    assert!(message.contains("space") || message.contains("another model"), "{message}");
+    let again = Stack::assemble(&test_config(), dir.path(), stub_models(""), Parts::ALL).await;
+    assert_eq!(again.expect("nothing was lost").live.status().posts, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::{Embedder, ModelError, Reranker, TextRole};
+use crate::{Embedder, ModelError, Pair, Reranker, TextRole};
 
 /// Unit length, declared dimension, independence of earlier calls, refusal of blank text, counts that add up.
 pub fn embedder(model: &mut dyn Embedder) {
@@ -40,6 +40,14 @@ pub fn embedder(model: &mut dyn Embedder) {
     assert!(full.dropped > 0 && full.tokens > three.tokens, "{full:?}");
     let (_, more) = model.embed_counted(&"sleep ".repeat(1001), TextRole::Passage).expect("embeds");
     assert_eq!((more.tokens, more.dropped), (full.tokens, full.dropped + 1));
+
+    let sleep_1000 = "sleep ".repeat(1000);
+    let texts = ["sleep sleep", "  ", "sleep sleep sleep", &sleep_1000].map(|t| (t, TextRole::Passage));
+    let batch = model.embed_batch(&texts);
+    assert!(matches!(batch[1], Err(ModelError::EmptyText)), "a blank text spoils no other");
+    let counts: Vec<_> = batch.iter().flatten().map(|(_, read)| *read).collect();
+    assert_eq!(counts, [two, three, full], "counts are those of the texts alone, without padding");
+    assert!(model.embed_batch(&[]).is_empty());
 }
 
 /// Relevant above irrelevant, independence of earlier calls, refusal of blank text, counts that add up.
@@ -68,6 +76,17 @@ pub fn reranker(model: &mut dyn Reranker) {
     let (cut, read) = model.score_counted(query, "sleep sleep sleep better", three).expect("scores");
     assert_eq!(read.passage_dropped, 1);
     assert_eq!(cut, model.score(query, "sleep sleep sleep").expect("scores"), "what is cut off has no say");
+
+    let pair = |passage| Pair { query, passage, passage_tokens: None };
+    let text_1000 = "text ".repeat(1000);
+    let cut = Pair { passage_tokens: three, ..pair("sleep sleep sleep better") };
+    let pairs = [pair(text), pair(" "), pair(&text_1000), cut];
+    let batch = model.score_batch(&pairs);
+    assert!(matches!(batch[1], Err(ModelError::EmptyText)), "a blank text spoils no other");
+    let counts: Vec<_> = batch.iter().flatten().map(|(_, read)| *read).collect();
+    let alone = model.score_counted(query, text, None).expect("scores").1;
+    assert_eq!(counts, [alone, long, read], "counts are those of the pairs alone, without padding");
+    assert!(model.score_batch(&[]).is_empty());
 }
 
 #[cfg(test)]

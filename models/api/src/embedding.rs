@@ -83,10 +83,10 @@ pub struct TextRead {
     pub dropped: usize,
 }
 
-/// A model that embeds one text per call.
+/// A model that embeds texts.
 ///
-/// One text per call because dynamically quantised int8 graphs take one activation scale over the whole batch:
-/// the vector of a text would depend on its batch mates. Float models on a GPU batch behind their own door.
+/// One text per call, because dynamically quantised int8 graphs take one activation scale over the whole batch: the
+/// vector of a text would depend on its batch mates. [`Embedder::embed_batch`] is for float models on a GPU.
 pub trait Embedder: Send {
     /// The space its vectors live in.
     fn space(&self) -> &EmbeddingSpace;
@@ -100,6 +100,15 @@ pub trait Embedder: Send {
     /// [`Embedder::embed`], with how far the text was read. A model that does not count says 0 and 0.
     fn embed_counted(&mut self, text: &str, role: TextRole) -> Result<(Embedding, TextRead), ModelError> {
         Ok((self.embed(text, role)?, TextRead::default()))
+    }
+
+    /// [`Embedder::embed_counted`] for several texts in as few calls of the device as it can; results in their order,
+    /// one each.
+    ///
+    /// A result equals that of a text alone up to rounding, whatever its batch mates are; a text that is refused
+    /// spoils no other. Without an implementation of its own it makes one call for each text.
+    fn embed_batch(&mut self, texts: &[(&str, TextRole)]) -> Vec<Result<(Embedding, TextRead), ModelError>> {
+        texts.iter().map(|(text, role)| self.embed_counted(text, *role)).collect()
     }
 }
 

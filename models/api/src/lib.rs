@@ -17,7 +17,14 @@ pub mod stub;
 
 pub use embedding::{Embedder, Embedding, EmbeddingSpace, TextRead, TextRole};
 pub use generate::{Finish, GenerateRequest, GenerationStream, Generator, Message, Piece, Role, Usage};
-pub use rerank::{PairRead, RerankLogit, Reranker};
+pub use rerank::{Pair, PairRead, RerankLogit, Reranker};
+
+/// Lengths in tokens that the rows of a batch are padded to, rising. Few, so that a device meets each shape often.
+pub const BATCH_LENGTHS: [usize; 7] = [16, 32, 64, 128, 192, 256, 512];
+/// Most tokens of a batch, padding counted: 128 rows of 128, past which a GPU gains little.
+pub const BATCH_TOKENS: usize = 16_384;
+/// Most rows of a batch.
+pub const BATCH_ROWS: usize = 256;
 
 /// What can go wrong between a caller and a model.
 ///

@@ -36,7 +36,18 @@ pub struct PairRead {
     pub passage_dropped: usize,
 }
 
-/// A model that scores one (query, passage) pair per call.
+/// A query and a passage to be scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair<'a> {
+    /// What was asked.
+    pub query: &'a str,
+    /// What may answer it.
+    pub passage: &'a str,
+    /// Tokens of the passage that are looked at; `None`: as far as the model can read.
+    pub passage_tokens: Option<NonZeroUsize>,
+}
+
+/// A model that scores (query, passage) pairs; one per call for the reason given at [`Embedder`](crate::Embedder).
 pub trait Reranker: Send {
     /// Name of the model in the catalog.
     fn name(&self) -> &str;
@@ -57,6 +68,15 @@ pub trait Reranker: Send {
     ) -> Result<(RerankLogit, PairRead), ModelError> {
         let _ = passage_tokens;
         Ok((self.score(query, passage)?, PairRead::default()))
+    }
+
+    /// [`Reranker::score_counted`] for several pairs in as few calls of the device as it can; results in their order,
+    /// one each.
+    ///
+    /// A result equals that of a pair alone up to rounding, whatever its batch mates are; a pair that is refused
+    /// spoils no other. Without an implementation of its own it makes one call for each pair.
+    fn score_batch(&mut self, pairs: &[Pair<'_>]) -> Vec<Result<(RerankLogit, PairRead), ModelError>> {
+        pairs.iter().map(|pair| self.score_counted(pair.query, pair.passage, pair.passage_tokens)).collect()
     }
 }
 

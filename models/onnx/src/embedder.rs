@@ -4,7 +4,10 @@ use std::path::Path;
 
 use bowerbird_models_api::{Embedder, Embedding, EmbeddingSpace, ModelError, TextRead, TextRole};
 
+use rayon::prelude::*;
+
 use crate::graph::Graph;
+use crate::rows::{BatchShapes, Row, Rows};
 use crate::tokens::Tokens;
 use crate::{ModelFiles, OnnxError, Providers, Runtime, SessionOptions};
 
@@ -40,7 +43,6 @@ pub struct OnnxEmbedder {
     tokens: Tokens,
     spec: EmbedderSpec,
     space: EmbeddingSpace,
-    types: Vec<i64>,
 }
 
 impl OnnxEmbedder {
@@ -70,7 +72,7 @@ impl OnnxEmbedder {
                 Pooling::Mean => "mean".into(),
             },
         };
-        let mut embedder = Self { graph, tokens, spec, space, types: Vec::new() };
+        let mut embedder = Self { graph, tokens, spec, space };
         match embedder.embed("dimensions", TextRole::Passage) {
             Ok(_) => Ok(embedder),
             Err(ModelError::DimensionMismatch { expected, found }) => {
@@ -83,6 +85,11 @@ impl OnnxEmbedder {
     /// What the session runs on.
     pub fn providers(&self) -> &Providers {
         self.graph.providers()
+    }
+
+    /// Runs every shape that batches have once, so that the first requests find memory and kernels in place.
+    pub fn warm(&mut self) -> Result<(), ModelError> {
+        self.graph.warm(&BatchShapes::default(), self.tokens.cls, self.spec.max_tokens)
     }
 
     /// The file the model was loaded from.
@@ -101,25 +108,74 @@ impl Embedder for OnnxEmbedder {
     }
 
     fn embed_counted(&mut self, text: &str, role: TextRole) -> Result<(Embedding, TextRead), ModelError> {
-        let Self { graph, tokens, spec, types, .. } = self;
-        let prefix = match role {
-            TextRole::Query => &spec.query_prefix,
-            TextRole::Passage => &spec.passage_prefix,
-        };
-        let (mut seen, dropped) = tokens.of(prefix, text, spec.max_tokens - 2)?;
-        let mut ids = vec![tokens.cls];
-        ids.append(&mut seen);
-        ids.push(tokens.sep);
-        types.clear();
-        types.resize(ids.len(), 0);
+        let (row, read) = row(&self.tokens, &self.spec, text, role)?;
+        let Self { graph, spec, .. } = self;
         let name = graph.name().to_owned();
-        let pooled =
-            graph.run(&ids, types, |shape, hidden| pool(shape, hidden, spec, ids.len(), &name))??;
-        Ok((Embedding::normalized(pooled)?, TextRead { tokens: ids.len(), dropped }))
+        let pooled = graph.run(&Rows::one(&row), |shape, hidden| match shape {
+            [1, rest @ ..] => pool(rest, hidden, spec, row.ids.len(), &name),
+            _ => Err(wrong_shape(shape, spec, row.ids.len(), &name)),
+        })??;
+        Ok((Embedding::normalized(pooled)?, read))
+    }
+
+    fn embed_batch(&mut self, texts: &[(&str, TextRole)]) -> Vec<Result<(Embedding, TextRead), ModelError>> {
+        let Self { graph, tokens, spec, .. } = self;
+        // The device waits for the tokens: they are cut on all cores.
+        let cut: Vec<Result<(Row, TextRead), ModelError>> =
+            texts.par_iter().with_min_len(8).map(|(text, role)| row(tokens, spec, text, *role)).collect();
+        let mut rows = Vec::with_capacity(cut.len());
+        let reads: Vec<Result<TextRead, ModelError>> = cut
+            .into_iter()
+            .map(|cut| {
+                let (row, read) = cut?;
+                rows.push(row);
+                Ok(read)
+            })
+            .collect();
+        let name = graph.name().to_owned();
+        let mut embedded = graph
+            .run_many(&rows, &BatchShapes::default(), |hidden, shape, tokens| {
+                Embedding::normalized(pool(shape, hidden, spec, tokens, &name)?)
+            })
+            .into_iter();
+        let missing = || ModelError::Failed { model: name.clone(), message: "a row got no result".into() };
+        reads
+            .into_iter()
+            .map(|read| {
+                let read = read?;
+                Ok((embedded.next().unwrap_or_else(|| Err(missing()))?, read))
+            })
+            .collect()
     }
 }
 
-/// Reduces `hidden: [1, tokens, dim]` to `[dim]`.
+/// `[CLS] prefix text [SEP]`, cut to the window of the model.
+fn row(
+    tokens: &Tokens,
+    spec: &EmbedderSpec,
+    text: &str,
+    role: TextRole,
+) -> Result<(Row, TextRead), ModelError> {
+    let prefix = match role {
+        TextRole::Query => &spec.query_prefix,
+        TextRole::Passage => &spec.passage_prefix,
+    };
+    let (mut seen, dropped) = tokens.of(prefix, text, spec.max_tokens - 2)?;
+    let mut ids = vec![tokens.cls];
+    ids.append(&mut seen);
+    ids.push(tokens.sep);
+    let types = vec![0; ids.len()];
+    let read = TextRead { tokens: ids.len(), dropped };
+    Ok((Row { ids, types }, read))
+}
+
+/// `shape` is that of a row, or of a whole output that is not of one row.
+fn wrong_shape(shape: &[i64], spec: &EmbedderSpec, tokens: usize, name: &str) -> ModelError {
+    let message = format!("a row of the output has shape {shape:?}, expected [{tokens}, {}]", spec.dim);
+    ModelError::Failed { model: name.into(), message }
+}
+
+/// Reduces `hidden: [length, dim]` of one row, of whose tokens the first `tokens` are no padding, to `[dim]`.
 fn pool(
     shape: &[i64],
     hidden: &[f32],
@@ -127,23 +183,20 @@ fn pool(
     tokens: usize,
     name: &str,
 ) -> Result<Vec<f32>, ModelError> {
-    let wrong_shape = || {
-        let message = format!("output has shape {shape:?}, expected [1, {tokens}, {}]", spec.dim);
-        ModelError::Failed { model: name.into(), message }
-    };
-    let &[1, found_tokens, found] = shape else { return Err(wrong_shape()) };
+    let &[length, found] = shape else { return Err(wrong_shape(shape, spec, tokens, name)) };
     if usize::try_from(found) != Ok(spec.dim) {
         let found = usize::try_from(found).unwrap_or_default();
         return Err(ModelError::DimensionMismatch { expected: spec.dim, found });
     }
-    if usize::try_from(found_tokens) != Ok(tokens) || hidden.len() != tokens * spec.dim {
-        return Err(wrong_shape());
+    let length = usize::try_from(length).unwrap_or_default();
+    if length < tokens || hidden.len() != length * spec.dim {
+        return Err(wrong_shape(shape, spec, tokens, name));
     }
     match spec.pooling {
         Pooling::Cls => Ok(hidden[..spec.dim].to_vec()), // there is at least `[CLS]`
         Pooling::Mean => {
             let mut sum = vec![0.0f64; spec.dim];
-            for token in hidden.chunks_exact(spec.dim) {
+            for token in hidden.chunks_exact(spec.dim).take(tokens) {
                 for (total, value) in sum.iter_mut().zip(token) {
                     *total += f64::from(*value);
                 }
@@ -234,7 +287,7 @@ mod tests {
         // The reranker is a sound graph, but no embedder.
         let files = ModelFiles { model: models.reranker_files().model, ..files };
         let error = OnnxEmbedder::open(&runtime, &files, spec(384), &options).err().expect("is refused");
-        assert!(error.to_string().contains("shape [1, 1]"), "{error}");
+        assert!(error.to_string().contains("shape [1]"), "{error}");
     }
 
     #[test]
@@ -242,17 +295,20 @@ mod tests {
         let Some(models) = testing::models() else { return };
         let (runtime, files) = (models.runtime(), models.embedder_files());
         let open = |providers, require_gpu| {
-            let options = SessionOptions { providers, require_gpu, threads: 1 };
+            let options = SessionOptions { providers, require_gpu, ..SessionOptions::default() };
             OnnxEmbedder::open(&runtime, &files, testing::embedder_spec(), &options)
         };
         let on_cpu = open(ProviderRequest::Cpu, false).expect("opens");
         assert_eq!(on_cpu.providers().note, None);
-        for request in [ProviderRequest::Cuda, ProviderRequest::Auto] {
+        for request in [ProviderRequest::Cuda, ProviderRequest::TensorRt, ProviderRequest::Auto] {
             let model = open(request, false).expect("opens");
             let Providers { requested, used, note } = model.providers();
             assert_eq!(*requested, request);
             // A machine with a GPU and its libraries is allowed to use them.
-            assert_eq!(*used == Provider::Cpu, note.is_some(), "{note:?}");
+            assert!(*used != Provider::Cpu || note.is_some(), "{note:?}");
+            if let (ProviderRequest::TensorRt, Some(note)) = (request, note) {
+                assert!(note.contains("tensorrt: ") && note.contains("cuda: "), "both were tried: {note}");
+            }
             if *used == Provider::Cpu {
                 let error = open(request, true).err().expect("no GPU").to_string();
                 assert!(error.contains(note.as_deref().expect("has one")), "{error}");
@@ -267,11 +323,13 @@ mod tests {
         let hidden = [1.0, 2.0, 3.0, 6.0];
         let spec = |pooling| EmbedderSpec { dim: 2, pooling, ..testing::embedder_spec() };
         let check = |pooling, expected: [f32; 2]| {
-            assert_eq!(pool(&[1, 2, 2], &hidden, &spec(pooling), 2, "m").expect("fits"), expected);
+            assert_eq!(pool(&[2, 2], &hidden, &spec(pooling), 2, "m").expect("fits"), expected);
+            let padded = [&hidden[..], &[9.0, 9.0]].concat();
+            assert_eq!(pool(&[3, 2], &padded, &spec(pooling), 2, "m").expect("fits"), expected, "no padding");
         };
         check(Pooling::Cls, [1.0, 2.0]);
         check(Pooling::Mean, [2.0, 4.0]);
-        for shape in [&[1, 4][..], &[2, 1, 2], &[1, 1, 2], &[1, 2, -1], &[]] {
+        for shape in [&[4][..], &[2, 1, 2], &[1, 2], &[2, -1], &[]] {
             assert!(pool(shape, &hidden, &spec(Pooling::Cls), 2, "m").is_err(), "{shape:?}");
         }
     }

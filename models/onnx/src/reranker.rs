@@ -3,9 +3,12 @@
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
-use bowerbird_models_api::{ModelError, PairRead, RerankLogit, Reranker};
+use bowerbird_models_api::{ModelError, Pair, PairRead, RerankLogit, Reranker};
+
+use rayon::prelude::*;
 
 use crate::graph::Graph;
+use crate::rows::{BatchShapes, Row, Rows};
 use crate::tokens::Tokens;
 use crate::{ModelFiles, OnnxError, Providers, Runtime, SessionOptions};
 
@@ -96,22 +99,49 @@ impl OnnxReranker {
         self.graph.providers()
     }
 
-    /// The logit of `[CLS] query [SEP] window [SEP]`, segment 0 up to the first `[SEP]` and 1 after it.
-    fn score_window(&mut self, query: &[i64], window: &[i64]) -> Result<RerankLogit, ModelError> {
-        let Self { graph, tokens, .. } = self;
-        let ids = [&[tokens.cls], query, &[tokens.sep], window, &[tokens.sep]].concat();
+    /// Runs every shape that batches have once, so that the first requests find memory and kernels in place.
+    pub fn warm(&mut self) -> Result<(), ModelError> {
+        self.graph.warm(&BatchShapes::default(), self.tokens.cls, self.spec.max_tokens)
+    }
+}
+
+/// The sequences of a pair, one for each window: `[CLS] query [SEP] window [SEP]`, segment 0 up to the first `[SEP]`
+/// and 1 after it.
+fn rows(tokens: &Tokens, spec: &RerankerSpec, pair: Pair<'_>) -> Result<(Vec<Row>, PairRead), ModelError> {
+    let visible = spec.visible_tokens();
+    let visible = pair.passage_tokens.map_or(visible, |limit| visible.min(limit.get()));
+    let (query, query_dropped) = tokens.of("", pair.query, spec.query_tokens)?;
+    let (passage, passage_dropped) = tokens.of("", pair.passage, visible)?;
+    let row = |window: Range<usize>| {
+        let ids = [&[tokens.cls], query.as_slice(), &[tokens.sep], &passage[window], &[tokens.sep]].concat();
         let mut types = vec![0; query.len() + 2];
         types.resize(ids.len(), 1);
-        let name = graph.name().to_owned();
-        let logit = graph.run(&ids, &types, |shape, values| {
-            let [logit] = values else {
-                let message = format!("output has shape {shape:?}, expected [1, 1]");
-                return Err(ModelError::Failed { model: name, message });
-            };
-            Ok(*logit)
-        })??;
-        RerankLogit::new(logit)
+        Row { ids, types }
+    };
+    let rows: Vec<Row> = spec.windows(passage.len()).map(row).collect();
+    let tokens = rows.iter().map(|row| row.ids.len()).sum();
+    Ok((rows, PairRead { tokens, query_dropped, passage_dropped }))
+}
+
+/// The one logit of a row.
+fn logit(values: &[f32], shape: &[i64], model: &str) -> Result<RerankLogit, ModelError> {
+    let [logit] = values else {
+        let message = format!("output has shape {shape:?}, expected [1, 1]");
+        return Err(ModelError::Failed { model: model.into(), message });
+    };
+    RerankLogit::new(*logit)
+}
+
+/// The best of the windows; there is always a first.
+fn best(windows: impl Iterator<Item = Result<RerankLogit, ModelError>>) -> Result<RerankLogit, ModelError> {
+    let mut best: Option<RerankLogit> = None;
+    for window in windows {
+        let logit = window?;
+        if best.is_none_or(|best| logit > best) {
+            best = Some(logit);
+        }
     }
+    best.ok_or(ModelError::EmptyText)
 }
 
 impl Reranker for OnnxReranker {
@@ -129,20 +159,40 @@ impl Reranker for OnnxReranker {
         passage: &str,
         passage_tokens: Option<NonZeroUsize>,
     ) -> Result<(RerankLogit, PairRead), ModelError> {
-        let visible = self.spec.visible_tokens();
-        let visible = passage_tokens.map_or(visible, |limit| visible.min(limit.get()));
-        let (query, query_dropped) = self.tokens.of("", query, self.spec.query_tokens)?;
-        let (passage, passage_dropped) = self.tokens.of("", passage, visible)?;
-        let mut read = PairRead { tokens: 0, query_dropped, passage_dropped };
-        let mut best: Option<RerankLogit> = None;
-        for window in self.spec.windows(passage.len()) {
-            read.tokens += query.len() + window.len() + 3;
-            let logit = self.score_window(&query, &passage[window])?;
-            if best.is_none_or(|best| logit > best) {
-                best = Some(logit);
-            }
-        }
-        Ok((best.ok_or(ModelError::EmptyText)?, read)) // there is always a first window
+        let Self { graph, tokens, spec } = self;
+        let (windows, read) = rows(tokens, spec, Pair { query, passage, passage_tokens })?;
+        let logits = windows
+            .iter()
+            .map(|row| graph.run(&Rows::one(row), |shape, values| logit(values, shape, &spec.name))?);
+        Ok((best(logits)?, read))
+    }
+
+    fn score_batch(&mut self, pairs: &[Pair<'_>]) -> Vec<Result<(RerankLogit, PairRead), ModelError>> {
+        let Self { graph, tokens, spec } = self;
+        // The device waits for the tokens: they are cut on all cores.
+        let cut: Vec<Result<(Vec<Row>, PairRead), ModelError>> =
+            pairs.par_iter().with_min_len(8).map(|pair| rows(tokens, spec, *pair)).collect();
+        let mut all = Vec::with_capacity(cut.len());
+        let reads: Vec<Result<(usize, PairRead), ModelError>> = cut
+            .into_iter()
+            .map(|cut| {
+                let (rows, read) = cut?;
+                let windows = rows.len();
+                all.extend(rows);
+                Ok((windows, read))
+            })
+            .collect();
+        let mut logits = graph
+            .run_many(&all, &BatchShapes::default(), |values, shape, _| logit(values, shape, &spec.name))
+            .into_iter();
+        reads
+            .into_iter()
+            .map(|read| {
+                let (windows, read) = read?;
+                let own: Vec<_> = logits.by_ref().take(windows).collect();
+                Ok((best(own.into_iter())?, read))
+            })
+            .collect()
     }
 }
 
@@ -229,6 +279,36 @@ mod tests {
             forward[1],
             "another session, the same bits"
         );
+    }
+
+    /// Why int8 graphs run one item a call: an activation scale is taken over all rows of a call.
+    #[test]
+    fn int8_scores_depend_on_batch_mates() {
+        let Some(models) = testing::models() else { return };
+        let mut model = models.reranker();
+        let query = "how to sleep better";
+        let pairs = [
+            (query, "Nine ways to fall asleep faster"),
+            (query, " "),
+            (query, "FDA nod for a new drug"),
+            (
+                query,
+                "Berlin had a population of 3,520,031 registered inhabitants in an area of 891.82 square km",
+            ),
+        ]
+        .map(|(query, passage)| Pair { query, passage, passage_tokens: None });
+        let together = model.score_batch(&pairs);
+        assert!(matches!(together[1], Err(ModelError::EmptyText)), "a blank text spoils no other");
+        let mut differ = 0;
+        for (pair, batched) in pairs.iter().zip(&together) {
+            let Ok((batched, _)) = batched else { continue };
+            let alone = model.score(pair.query, pair.passage).expect("scores");
+            let gap = (batched.get() - alone.get()).abs();
+            assert!(gap < 1.5, "the same pair all the same: {gap}");
+            differ += usize::from(gap > 1e-4);
+        }
+        assert!(differ > 0, "were this not so, batches would be safe on this graph");
+        assert!(model.score_batch(&[]).is_empty());
     }
 
     #[test]

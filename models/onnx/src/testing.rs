@@ -10,7 +10,7 @@ use crate::{
 const EMBEDDER: &str = "bge-small-en-v1.5";
 const RERANKER: &str = "ms-marco-MiniLM-L-12-v2";
 const CPU: SessionOptions =
-    SessionOptions { providers: ProviderRequest::Cpu, require_gpu: false, threads: 1 };
+    SessionOptions { providers: ProviderRequest::Cpu, require_gpu: false, threads: 1, engine_cache: None };
 
 /// A directory laid out as `<entry>/<file>`.
 pub(crate) struct Models(PathBuf);

@@ -39,7 +39,7 @@ fn milliseconds_per_call_on_one_thread() {
     };
     let library = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so" };
     let runtime = Runtime::load(&root.join("onnxruntime").join(library)).expect("loads");
-    let options = SessionOptions { providers: ProviderRequest::Cpu, require_gpu: false, threads: 1 };
+    let options = SessionOptions { providers: ProviderRequest::Cpu, ..SessionOptions::default() };
     let spec = EmbedderSpec {
         name: "bge-small-en-v1.5".into(),
         dim: 384,

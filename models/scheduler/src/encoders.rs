@@ -12,7 +12,8 @@ use bowerbird_models_api::{
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use crate::cache::Caches;
+use crate::cache::{CacheStatus, Caches};
+use crate::former::{BatchFormer, BatchPolicy};
 use crate::queue::{Patience, Priority, Queue};
 use crate::reply::{Batch, Reply};
 use crate::worker::{Shared, State, Work, settle};
@@ -42,6 +43,9 @@ pub struct EncodersConfig {
     pub score_cache_bytes: u64,
     /// How long each lane lets others go first.
     pub patience: Patience,
+    /// For a device that runs many items in one call: one worker, which takes batches. Only for models whose results
+    /// do not depend on batch mates, so never for dynamically quantised ones. Default: one item a call.
+    pub batching: Option<BatchPolicy>,
 }
 
 impl Default for EncodersConfig {
@@ -52,6 +56,7 @@ impl Default for EncodersConfig {
             query_cache_bytes: 16 << 20,
             score_cache_bytes: 16 << 20,
             patience: Patience::default(),
+            batching: None,
         }
     }
 }
@@ -65,6 +70,8 @@ pub struct EncodersStatus {
     pub queued: usize,
     /// Items that may wait.
     pub limit: usize,
+    /// Most items that run at one time: one for each worker, or those of a batch.
+    pub at_once: usize,
 }
 
 /// The embedder and the reranker of a process, behind one queue. Cheap to clone; dropping the last clone stops the
@@ -76,6 +83,7 @@ struct Crew {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     limit: usize,
+    at_once: usize,
     space: EmbeddingSpace,
     reranker_name: String,
 }
@@ -90,6 +98,15 @@ impl Encoders {
     {
         if config.workers == 0 || config.queue_items == 0 {
             return Err(SchedulerError::Config("workers and queue_items must be at least 1".into()));
+        }
+        if let Some(policy) = config.batching {
+            if config.workers != 1 {
+                let message = format!("batches are formed for one worker, {} are configured", config.workers);
+                return Err(SchedulerError::Config(message));
+            }
+            if let Some(problem) = policy.problem() {
+                return Err(SchedulerError::Config(problem));
+            }
         }
         let pairs = (0..config.workers).map(factory).collect::<Result<Vec<_>, _>>()?;
         let identity = |(embedder, reranker): &(Box<dyn Embedder>, Box<dyn Reranker>)| {
@@ -107,7 +124,11 @@ impl Encoders {
                 "workers have different models: {expected} and {reranker_name}, {found} and {name}"
             )));
         }
-        let state = State { queue: Queue::new(config.queue_items, config.patience), stopped: false };
+        let state = State {
+            queue: Queue::new(config.queue_items, config.patience),
+            former: config.batching.map(BatchFormer::new),
+            stopped: false,
+        };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             work: Condvar::new(),
@@ -115,12 +136,18 @@ impl Encoders {
             caches: Caches::new(config.query_cache_bytes, config.score_cache_bytes),
         });
         // Made before the threads: when one of them cannot start, dropping it stops the others.
-        let mut crew = Crew { shared, threads: Vec::new(), limit: config.queue_items, space, reranker_name };
+        let (limit, at_once) =
+            (config.queue_items, config.batching.map_or(config.workers, |policy| policy.items));
+        let mut crew = Crew { shared, threads: Vec::new(), limit, at_once, space, reranker_name };
         for (number, (embedder, reranker)) in pairs.into_iter().enumerate() {
             let shared = Arc::clone(&crew.shared);
-            let thread = thread::Builder::new()
-                .name(format!("encoder-{number}"))
-                .spawn(move || shared.serve(embedder, reranker))?;
+            let thread =
+                thread::Builder::new().name(format!("encoder-{number}")).spawn(move || {
+                    match config.batching {
+                        None => shared.serve(embedder, reranker),
+                        Some(_) => shared.serve_batches(embedder, reranker),
+                    }
+                })?;
             crew.threads.push(thread);
         }
         Ok(Self(Arc::new(crew)))
@@ -136,10 +163,16 @@ impl Encoders {
         &self.0.reranker_name
     }
 
+    /// The caches of query vectors and of pair scores. Calling it brings their sizes in the metrics up to date.
+    pub fn caches(&self) -> [CacheStatus; 2] {
+        self.0.shared.caches.status()
+    }
+
     /// How busy they are now.
     pub fn status(&self) -> EncodersStatus {
         let queued = self.0.shared.state.lock().queue.len();
-        EncodersStatus { workers: self.0.threads.len(), queued, limit: self.0.limit }
+        let Crew { threads, limit, at_once, .. } = &*self.0;
+        EncodersStatus { workers: threads.len(), queued, limit: *limit, at_once: *at_once }
     }
 
     /// Embeds one text. Dropping the future takes the item out before it starts.
@@ -194,6 +227,7 @@ impl Encoders {
 
     /// Scores passages for a query, one item each, spread over the workers; results in the order of the passages.
     ///
+    /// The passages take turns with those of other requests, so a large request does not hold up a small one.
     /// When the queue is nearly full the first passages are scored and the others are refused, so put the best
     /// candidates first. Scores that are ready when the deadline passes are kept. Scores are remembered.
     pub async fn score(
@@ -291,12 +325,14 @@ impl Encoders {
             if !expired && !state.stopped && state.queue.room(job.priority) < work.len() {
                 dead = state.queue.sweep(now, Work::is_gone);
             }
-            for work in work {
+            for (nth, work) in work.into_iter().enumerate() {
                 if expired {
                     refused.push((work, SchedulerError::DeadlineExceeded, "expired"));
                 } else if state.stopped {
                     refused.push((work, SchedulerError::Stopped, "gone"));
-                } else if let Err(work) = state.queue.push(work, job.priority, job.deadline, now) {
+                } else if state.is_hopeless(&work, job.deadline, now) {
+                    refused.push((work, SchedulerError::DeadlineExceeded, "late"));
+                } else if let Err(work) = state.queue.push_nth(nth, work, job.priority, job.deadline, now) {
                     let error = Shared::overloaded(&state, self.0.limit, job.priority);
                     refused.push((work, error, "overloaded"));
                 } else {

@@ -5,16 +5,20 @@
 //! queue full is refused at once, work whose caller has gone or whose deadline has passed is not started, and a model
 //! that panics costs its caller an error and nobody else anything.
 //!
-//! The order of service is decided in [`queue`], a plain structure without threads or a clock.
+//! The order of service is decided in [`queue`], and what runs together on a GPU in [`former`]: plain structures
+//! without threads or a clock.
 
 mod cache;
 mod encoders;
+pub mod former;
 mod metrics;
 pub mod queue;
 mod reply;
 mod worker;
 
+pub use cache::CacheStatus;
 pub use encoders::{Encoders, EncodersConfig, EncodersStatus, Job};
+pub use former::BatchPolicy;
 pub use metrics::describe_metrics;
 pub use queue::{Patience, Priority};
 

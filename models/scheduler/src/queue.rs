@@ -1,8 +1,12 @@
 //! Who is served next: the scheduling policy, without threads, clock or models. Time is passed in.
 //!
-//! One lane for each [`Priority`], first come first served within a lane, the highest lane first. Two rules bend
+//! One lane for each [`Priority`], first come first served within a lane, the highest lane first. Three rules bend
 //! that:
 //!
+//! - **Turns.** The items of one request take turns with those of others in their lane: the n-th item of a request
+//!   stands beside the n-th items of those that came meanwhile, so that a page of 16 does not wait for a request of
+//!   thousands. Each [`STARTS_PER_TURN`] starts the turn moves on by itself: however many small requests come, a large
+//!   one gets an item in nine.
 //! - **Ageing.** A lane with waiting items counts the items of higher lanes that start before it. When the count
 //!   reaches the lane's [`Patience`], the lane is overdue and its oldest item is next; of several overdue lanes the
 //!   highest goes first. A lane's count is zeroed when it is served. So an item at the head of its lane starts after
@@ -82,7 +86,10 @@ impl Patience {
     }
 }
 
-/// A bounded queue with priorities, ageing and deadlines.
+/// Starts in a lane after which its turn moves on, whatever was started.
+const STARTS_PER_TURN: u32 = 8;
+
+/// A bounded queue with priorities, turns, ageing and deadlines.
 #[derive(Debug)]
 pub struct Queue<T> {
     limit: usize,
@@ -92,15 +99,20 @@ pub struct Queue<T> {
 
 #[derive(Debug)]
 struct Lane<T> {
+    /// By turn, and by arrival within a turn.
     waiting: VecDeque<Waiting<T>>,
     passed_over: u32,
+    /// Where the lane stands, and how many starts ago it came there.
+    turn: u64,
+    starts: u32,
 }
 
 #[derive(Debug)]
-struct Waiting<T> {
-    item: T,
-    arrived: Instant,
-    deadline: Option<Instant>,
+pub(crate) struct Waiting<T> {
+    pub(crate) item: T,
+    pub(crate) arrived: Instant,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) turn: u64,
 }
 
 /// What comes out of the queue.
@@ -117,6 +129,8 @@ pub enum Popped<T> {
     },
     /// Not to be run: its deadline has passed.
     Expired(T),
+    /// Not to be run: by the measured costs it would be done after its deadline.
+    Late(T),
     /// Not to be run: nobody waits for it.
     Gone(T),
 }
@@ -124,7 +138,8 @@ pub enum Popped<T> {
 impl<T> Queue<T> {
     /// An empty queue for at most `limit` items.
     pub fn new(limit: usize, patience: Patience) -> Self {
-        let lanes = Priority::ALL.map(|_| Lane { waiting: VecDeque::new(), passed_over: 0 });
+        let lanes =
+            Priority::ALL.map(|_| Lane { waiting: VecDeque::new(), passed_over: 0, turn: 0, starts: 0 });
         Self { limit, patience, lanes }
     }
 
@@ -156,9 +171,21 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Adds an item at the end of its lane, or gives it back when there is no room.
+    /// Adds the only item of a request, or gives it back when there is no room.
     pub fn push(
         &mut self,
+        item: T,
+        priority: Priority,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<(), T> {
+        self.push_nth(0, item, priority, deadline, now)
+    }
+
+    /// Adds the `nth` item of a request, counted from 0, or gives it back when there is no room.
+    pub fn push_nth(
+        &mut self,
+        nth: usize,
         item: T,
         priority: Priority,
         deadline: Option<Instant>,
@@ -167,26 +194,24 @@ impl<T> Queue<T> {
         if self.room(priority) == 0 {
             return Err(item);
         }
-        self.lanes[priority as usize].waiting.push_back(Waiting { item, arrived: now, deadline });
+        let lane = &mut self.lanes[priority as usize];
+        let turn = lane.turn + nth as u64;
+        let place = lane.waiting.partition_point(|waiting| waiting.turn <= turn);
+        lane.waiting.insert(place, Waiting { item, arrived: now, deadline, turn });
         Ok(())
     }
 
     /// Takes the next item; `gone` tells whether nobody waits for an item any more.
     pub fn pop(&mut self, now: Instant, gone: impl Fn(&T) -> bool) -> Option<Popped<T>> {
         let priority = self.next_lane()?;
-        let lane = &mut self.lanes[priority as usize];
-        let Waiting { item, arrived, deadline } = lane.waiting.pop_front()?;
+        let Waiting { item, arrived, deadline, turn } = self.lane(priority).pop_front()?;
         let popped = if deadline.is_some_and(|deadline| deadline <= now) {
             Popped::Expired(item)
         } else if gone(&item) {
             Popped::Gone(item)
         } else {
-            lane.passed_over = 0;
-            for lower in &mut self.lanes[priority as usize + 1..] {
-                if !lower.waiting.is_empty() {
-                    lower.passed_over = lower.passed_over.saturating_add(1);
-                }
-            }
+            self.started(priority, turn);
+            self.served(priority);
             Popped::Start { item, priority, waited: now.saturating_duration_since(arrived) }
         };
         let lane = &mut self.lanes[priority as usize];
@@ -224,7 +249,51 @@ impl<T> Queue<T> {
         })
     }
 
-    fn next_lane(&self) -> Option<Priority> {
+    /// Takes out, in order, every item that `judge` wants; each is [`Popped::Late`].
+    pub(crate) fn take_where(&mut self, mut judge: impl FnMut(&Waiting<T>) -> bool) -> Vec<Popped<T>> {
+        let mut taken = Vec::new();
+        for lane in &mut self.lanes {
+            for waiting in std::mem::take(&mut lane.waiting) {
+                if judge(&waiting) {
+                    taken.push(Popped::Late(waiting.item));
+                } else {
+                    lane.waiting.push_back(waiting);
+                }
+            }
+            if lane.waiting.is_empty() {
+                lane.passed_over = 0;
+            }
+        }
+        taken
+    }
+
+    /// The items of one lane, oldest first.
+    pub(crate) fn lane(&mut self, priority: Priority) -> &mut VecDeque<Waiting<T>> {
+        &mut self.lanes[priority as usize].waiting
+    }
+
+    /// Moves the turn of a lane on, one of whose items was started.
+    pub(crate) fn started(&mut self, priority: Priority, turn: u64) {
+        let lane = &mut self.lanes[priority as usize];
+        lane.starts += 1;
+        if turn > lane.turn {
+            (lane.turn, lane.starts) = (turn, 0);
+        } else if lane.starts >= STARTS_PER_TURN {
+            (lane.turn, lane.starts) = (lane.turn + 1, 0);
+        }
+    }
+
+    /// Counts that a lane was served before those below it.
+    pub(crate) fn served(&mut self, priority: Priority) {
+        self.lanes[priority as usize].passed_over = 0;
+        for lower in &mut self.lanes[priority as usize + 1..] {
+            lower.passed_over =
+                if lower.waiting.is_empty() { 0 } else { lower.passed_over.saturating_add(1) };
+        }
+    }
+
+    /// The lane whose oldest item is next.
+    pub(crate) fn next_lane(&self) -> Option<Priority> {
         let waits = |priority: &Priority| self.waiting(*priority) > 0;
         let overdue =
             |priority: &Priority| self.lanes[*priority as usize].passed_over >= self.patience.of(*priority);
@@ -343,6 +412,44 @@ mod tests {
     }
 
     #[test]
+    fn requests_of_a_lane_take_turns() {
+        let clock = clock();
+        let mut queue = Queue::new(5000, Patience::default());
+        let now = clock.at(0);
+        for n in 0..1000 {
+            queue.push_nth(n, "large", Rerank, None, now).expect("room");
+        }
+        for _ in 0..10 {
+            assert_eq!(starts(queue.pop(now, |_| false)), "large");
+        }
+        for n in 0..16 {
+            queue.push_nth(n, "small", Rerank, None, now).expect("room");
+        }
+        let order: Vec<&str> = (0..40).map(|_| starts(queue.pop(now, |_| false))).collect();
+        let done = order.iter().rposition(|item| *item == "small").expect("is there");
+        assert_eq!(order.iter().filter(|item| **item == "small").count(), 16);
+        assert!(done <= 33, "the small request is done after {done} starts: {order:?}");
+    }
+
+    #[test]
+    fn a_large_request_does_not_starve_among_small_ones() {
+        let clock = clock();
+        let mut queue = Queue::new(100, Patience::default());
+        let now = clock.at(0);
+        for n in 0..20 {
+            queue.push_nth(n, "large", Rerank, None, now).expect("room");
+        }
+        let (mut starts_so_far, mut left) = (0, 20);
+        while left > 0 {
+            queue.push("small", Rerank, None, now).expect("room");
+            left -= usize::from(starts(queue.pop(now, |_| false)) == "large");
+            starts_so_far += 1;
+            assert!(starts_so_far < 1000, "{left} of the large request are left");
+        }
+        assert!(starts_so_far <= 20 * 10, "an item in nine: {starts_so_far}");
+    }
+
+    #[test]
     fn bulk_leaves_room_for_people() {
         let clock = clock();
         let mut queue = Queue::new(8, Patience::default());
@@ -410,6 +517,7 @@ mod tests {
                     }
                     Some(Popped::Expired(_)) => expired += 1,
                     Some(Popped::Gone(_)) => gone += 1,
+                    Some(Popped::Late(_)) => panic!("nothing here knows costs"),
                     None => assert!(queue.is_empty()),
                 }
             }

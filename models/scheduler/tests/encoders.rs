@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 
 use bowerbird_models_api::stub::{StubEmbedder, StubReranker};
 use bowerbird_models_api::{
-    Embedder, Embedding, EmbeddingSpace, ModelError, RerankLogit, Reranker, TextRole,
+    Embedder, Embedding, EmbeddingSpace, ModelError, Pair, PairRead, RerankLogit, Reranker, TextRead,
+    TextRole,
 };
-use bowerbird_scheduler::{Encoders, EncodersConfig, Job, Priority, SchedulerError};
+use bowerbird_scheduler::{BatchPolicy, Encoders, EncodersConfig, Job, Priority, SchedulerError};
 
 /// Sees every model call. The text `hold` blocks its worker until released; `panic` panics.
 #[derive(Clone)]
 struct Watch {
     calls: Arc<Mutex<Vec<String>>>,
+    batches: Arc<Mutex<Vec<String>>>,
     held: Sender<()>,
     release: Arc<(Mutex<bool>, Condvar)>,
     dropped: Arc<AtomicUsize>,
@@ -31,8 +33,13 @@ struct Control {
 
 fn watch() -> Control {
     let (sender, held) = mpsc::channel();
-    let watch =
-        Watch { calls: Arc::default(), held: sender, release: Arc::default(), dropped: Arc::default() };
+    let watch = Watch {
+        calls: Arc::default(),
+        batches: Arc::default(),
+        held: sender,
+        release: Arc::default(),
+        dropped: Arc::default(),
+    };
     Control { watch, held }
 }
 
@@ -54,7 +61,16 @@ impl Watch {
 
 impl Control {
     fn encoders(&self, workers: usize, queue_items: usize) -> Encoders {
-        let config = EncodersConfig { workers, queue_items, ..EncodersConfig::default() };
+        self.start(EncodersConfig { workers, queue_items, ..EncodersConfig::default() })
+    }
+
+    /// One worker that takes batches.
+    fn batching(&self, queue_items: usize) -> Encoders {
+        let batching = Some(BatchPolicy::default());
+        self.start(EncodersConfig { workers: 1, queue_items, batching, ..EncodersConfig::default() })
+    }
+
+    fn start(&self, config: EncodersConfig) -> Encoders {
         Encoders::start(config, |_| {
             let embedder = Watched { watch: self.watch.clone(), model: StubEmbedder::new(32) };
             let reranker = Watched { watch: self.watch.clone(), model: StubReranker };
@@ -83,6 +99,11 @@ impl Control {
     fn calls(&self) -> Vec<String> {
         self.watch.calls.lock().expect("not poisoned").clone()
     }
+
+    /// Batches that were run: kind and number of items.
+    fn batches(&self) -> Vec<String> {
+        self.watch.batches.lock().expect("not poisoned").clone()
+    }
 }
 
 struct Watched<M> {
@@ -104,6 +125,14 @@ impl Embedder for Watched<StubEmbedder> {
         self.watch.call(text);
         self.model.embed(text, role)
     }
+    fn embed_counted(&mut self, text: &str, role: TextRole) -> Result<(Embedding, TextRead), ModelError> {
+        self.watch.call(text);
+        self.model.embed_counted(text, role)
+    }
+    fn embed_batch(&mut self, texts: &[(&str, TextRole)]) -> Vec<Result<(Embedding, TextRead), ModelError>> {
+        self.watch.batches.lock().expect("not poisoned").push(format!("embed {}", texts.len()));
+        texts.iter().map(|(text, role)| self.embed_counted(text, *role)).collect()
+    }
 }
 
 impl Reranker for Watched<StubReranker> {
@@ -113,6 +142,20 @@ impl Reranker for Watched<StubReranker> {
     fn score(&mut self, query: &str, passage: &str) -> Result<RerankLogit, ModelError> {
         self.watch.call(passage);
         self.model.score(query, passage)
+    }
+    fn score_counted(
+        &mut self,
+        query: &str,
+        passage: &str,
+        passage_tokens: Option<NonZeroUsize>,
+    ) -> Result<(RerankLogit, PairRead), ModelError> {
+        self.watch.call(passage);
+        self.model.score_counted(query, passage, passage_tokens)
+    }
+    fn score_batch(&mut self, pairs: &[Pair<'_>]) -> Vec<Result<(RerankLogit, PairRead), ModelError>> {
+        self.watch.batches.lock().expect("not poisoned").push(format!("score {}", pairs.len()));
+        let one = |pair: &Pair<'_>| self.score_counted(pair.query, pair.passage, pair.passage_tokens);
+        pairs.iter().map(one).collect()
     }
 }
 
@@ -245,7 +288,7 @@ async fn a_full_queue_refuses_at_once_and_says_how_full() {
     assert!(scores.await.expect("no panic").iter().all(Result::is_ok));
     let more = more.await.expect("no panic");
     assert!(more[0].is_ok() && more[1..].iter().all(|r| matches!(r, Err(SchedulerError::Overloaded { .. }))));
-    assert_eq!(control.calls(), ["hold", "a", "b", "c", "d"]);
+    assert_eq!(control.calls(), ["hold", "a", "d", "b", "c"], "requests take turns");
 }
 
 #[tokio::test]
@@ -386,6 +429,61 @@ async fn dropping_the_last_handle_ends_the_threads_and_the_models() {
     );
 }
 
+#[tokio::test]
+async fn what_comes_while_the_device_is_busy_runs_together() {
+    let control = watch();
+    let encoders = control.batching(100);
+    let held = control.hold(&encoders).await;
+    let texts = passages(&["sleep", " ", "how to sleep better"]);
+    let scores = {
+        let (encoders, texts) = (encoders.clone(), texts.clone());
+        tokio::spawn(async move { encoders.score("how to sleep", &texts, job(Priority::Rerank, None)).await })
+    };
+    until_queued(&encoders, 3).await;
+    let bulk = {
+        let encoders = encoders.clone();
+        let texts: Vec<String> = (0..20).map(|n| format!("bulk {n}")).collect();
+        thread::spawn(move || encoders.embed_blocking(&texts, TextRole::Passage, Priority::Bulk))
+    };
+    until_queued(&encoders, 23).await;
+    control.release();
+    held.await.expect("no panic");
+    let scores = scores.await.expect("no panic");
+    assert!(matches!(scores[1], Err(SchedulerError::Model(ModelError::EmptyText))), "{scores:?}");
+    for n in [0, 2] {
+        let expected = StubReranker.score("how to sleep", &texts[n]).expect("scores");
+        assert_eq!(*scores[n].as_ref().expect("scores"), expected, "results keep their places");
+    }
+    assert_eq!(bulk.join().expect("no panic").expect("embeds").len(), 20);
+    assert_eq!(control.batches(), ["embed 1", "score 3", "embed 20"]);
+    // Scores and query vectors are remembered as they are without batches.
+    encoders.score("how to sleep", &passages(&["sleep"]), job(Priority::Rerank, None)).await;
+    assert_eq!(control.batches().len(), 3);
+    assert_eq!(encoders.caches()[1].hits, 1);
+}
+
+#[tokio::test]
+async fn in_a_batch_too_the_gone_the_late_and_the_panicking_cost_nobody_else() {
+    let control = watch();
+    let encoders = control.batching(100);
+    let held = control.hold(&encoders).await;
+    let soon = Instant::now() + Duration::from_millis(20);
+    let late = encoders.embed("late", TextRole::Passage, job(Priority::Rerank, Some(soon))).await;
+    assert!(matches!(late, Err(SchedulerError::DeadlineExceeded)), "{late:?}");
+    let scores = {
+        let encoders = encoders.clone();
+        let texts = passages(&["one", "panic", "two"]);
+        tokio::spawn(async move { encoders.score("query", &texts, job(Priority::Rerank, None)).await })
+    };
+    until_queued(&encoders, 4).await;
+    control.release();
+    held.await.expect("no panic");
+    let scores = scores.await.expect("no panic");
+    assert!(scores[0].is_ok() && scores[2].is_ok(), "{scores:?}");
+    assert!(matches!(&scores[1], Err(SchedulerError::Model(ModelError::Failed { .. }))), "{scores:?}");
+    assert!(!control.calls().contains(&"late".to_owned()), "{:?}", control.calls());
+}
+
 #[test]
 fn bad_settings_and_models_that_differ_are_refused() {
     let start = |config| {
@@ -397,6 +495,12 @@ fn bad_settings_and_models_that_differ_are_refused() {
     }
     let error = start(EncodersConfig { workers: 2, ..EncodersConfig::default() }).expect_err("they differ");
     assert!(error.to_string().contains("different models"), "{error}");
+    let batching = Some(BatchPolicy::default());
+    let config = EncodersConfig { workers: 2, batching, ..EncodersConfig::default() };
+    assert!(matches!(start(config), Err(SchedulerError::Config(message)) if message.contains("one worker")));
+    let batching = Some(BatchPolicy { tokens: 100, ..BatchPolicy::default() });
+    let config = EncodersConfig { workers: 1, batching, ..EncodersConfig::default() };
+    assert!(matches!(start(config), Err(SchedulerError::Config(message)) if message.contains("512 tokens")));
     let failing = Encoders::start(EncodersConfig::default(), |_| Err(ModelError::NotFinite));
     assert!(matches!(failing, Err(SchedulerError::Model(ModelError::NotFinite))));
 }

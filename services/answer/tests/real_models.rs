@@ -65,7 +65,7 @@ fn posts(root: &Path) -> PathBuf {
 /// The real cross-encoder; answers need no embedder, so that one is a stub.
 fn encoders(root: &Path) -> Encoders {
     let runtime = Runtime::load(&runtime_library(root)).expect("the fetched library loads");
-    let options = SessionOptions { providers: ProviderRequest::Cpu, require_gpu: false, threads: 1 };
+    let options = SessionOptions { providers: ProviderRequest::Cpu, ..SessionOptions::default() };
     Encoders::start(EncodersConfig::default(), |_| {
         let spec = RerankerSpec::new("ms-marco-MiniLM-L-12-v2", 512);
         let model = OnnxReranker::open(&runtime, &reranker(root), spec, &options)

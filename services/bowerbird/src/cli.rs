@@ -381,4 +381,16 @@ pub enum ModelsCommand {
         /// Only these entries.
         names: Vec<String>,
     },
+    /// Make the float graph of a quantised embedder or reranker, compare the two, and say what was converted.
+    Convert {
+        /// Catalog name.
+        #[arg(long, value_name = "NAME")]
+        model: String,
+        /// Directory for `NAME/model.onnx` and `NAME/converted.json`; give it as `models.float_dir`.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }

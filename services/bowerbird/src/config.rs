@@ -103,9 +103,25 @@ pub enum Provider {
     Cpu,
     /// An NVIDIA GPU, falling back to the processor with a warning.
     Cuda,
-    /// A GPU when one works, else the processor.
+    /// An NVIDIA GPU by TensorRT, falling back to CUDA and the processor with a warning. The first start compiles the
+    /// models for minutes; what comes of it is kept in the user's cache.
+    Tensorrt,
+    /// A GPU (by CUDA) when one works, else the processor.
     #[default]
     Auto,
+}
+
+/// Whether one worker runs many texts in one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Batching {
+    /// On a GPU with float models.
+    #[default]
+    Auto,
+    /// One text a call.
+    Off,
+    /// Also on a processor; needs float models, because scores of quantised ones depend on their batch mates.
+    On,
 }
 
 /// `[models]`
@@ -122,7 +138,15 @@ pub struct ModelsConfig {
     pub provider: Provider,
     /// Whether to stop when the GPU asked for cannot be used.
     pub require_gpu: bool,
-    /// Worker threads, each with its own single-threaded sessions; 0 means one per core, at most 8.
+    /// A libonnxruntime to load in place of the fetched one, which is built for the processor. It is run as it is.
+    pub runtime: Option<PathBuf>,
+    /// Float models, as `bowerbird models convert --out DIR` makes them, in place of the quantised ones: a GPU has few
+    /// int8 operators. Their vectors are another space: an index made with the others is not read with these.
+    pub float_dir: Option<PathBuf>,
+    /// Whether one worker runs many texts in one call.
+    pub batching: Batching,
+    /// Worker threads, each with its own single-threaded sessions; 0 means one per core, at most 8. With batches there
+    /// is one.
     pub workers: usize,
     /// Texts waiting for a worker before another is refused.
     pub queue: usize,
@@ -140,6 +164,9 @@ impl Default for ModelsConfig {
             reranker: "ms-marco-MiniLM-L-12-v2".into(),
             provider: Provider::Auto,
             require_gpu: false,
+            runtime: None,
+            float_dir: None,
+            batching: Batching::Auto,
             workers: 0,
             queue: 4096,
             query_cache: ByteSize::mib(16),
@@ -405,6 +432,12 @@ impl Config {
             }
         };
         let share = |value: f32| (0.0..=1.0).contains(&value);
+        check(
+            self.models.batching != Batching::On || self.models.float_dir.is_some(),
+            "models.batching is on without models.float_dir: scores of quantised models depend on their batch mates; \
+             make float ones with `bowerbird models convert`"
+                .into(),
+        );
         check(
             (1..=1000).contains(&self.search.depth),
             format!("search.depth is {}, expected 1 to 1000", self.search.depth),

@@ -14,16 +14,17 @@ use bowerbird_live::{Live, VectorSource};
 use bowerbird_llm::{EmbeddedConfig, EmbeddedGenerator, RemoteConfig, RemoteGenerator};
 use bowerbird_models_api::{Embedder, Generator, ModelError, Reranker, TextRole};
 use bowerbird_onnx::{
-    EmbedderSpec, ModelFiles, OnnxEmbedder, OnnxReranker, Pooling, ProviderRequest, Providers, RerankerSpec,
-    Runtime, SessionOptions,
+    EmbedderSpec, ModelFiles, OnnxEmbedder, OnnxReranker, Pooling, ProviderRequest, RerankerSpec, Runtime,
+    SessionOptions,
 };
-use bowerbird_scheduler::{Encoders, EncodersConfig, Priority, SchedulerError};
+use bowerbird_scheduler::{BatchPolicy, Encoders, EncodersConfig, Priority, SchedulerError};
 use bowerbird_search::suggest::{QueryLog, QueryLogConfig, Suggester};
 use bowerbird_search::{Engine, Fusion, Gate, Recency, RerankOptions, SearchConfig};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::config::{Config, DEFAULT_BLEND, GeneratorKind, Provider, cores};
+use crate::commands::convert;
+use crate::config::{Batching, Config, DEFAULT_BLEND, GeneratorKind, ModelsConfig, Provider, cores};
 use crate::profile::{Profile, ProfileChoice};
 use crate::snapshots::{ADS_FILE, Snapshots};
 
@@ -42,6 +43,8 @@ pub struct ModelReport {
     pub used: String,
     /// Why the two differ.
     pub note: Option<String>,
+    /// Whether embedder and reranker run many texts in one call.
+    pub batches: bool,
 }
 
 /// The assembled product over one data directory.
@@ -114,61 +117,98 @@ pub fn cache_dir() -> anyhow::Result<PathBuf> {
 pub fn load_models(config: &Config, parts: Parts, progress: &dyn Progress) -> anyhow::Result<Models> {
     let catalog = Catalog::embedded()?;
     let store = model_store(config)?;
-    let runtime_entry = catalog.entry("onnxruntime")?;
-    let runtime_dir = store.ensure(runtime_entry, progress)?;
-    let dylib = runtime_dir.join(&first_file(runtime_entry)?.name);
+    let dylib = if let Some(path) = &config.models.runtime {
+        path.clone()
+    } else {
+        let entry = catalog.entry("onnxruntime")?;
+        store.ensure(entry, progress)?.join(&first_file(entry)?.name)
+    };
     let runtime = Runtime::load(&dylib)?;
 
-    let embedder = Located::new(catalog.entry(&config.models.embedder)?, &store, progress)?;
-    let reranker = Located::new(catalog.entry(&config.models.reranker)?, &store, progress)?;
-    let options = SessionOptions {
-        providers: match config.models.provider {
-            Provider::Cpu => ProviderRequest::Cpu,
-            Provider::Cuda => ProviderRequest::Cuda,
-            Provider::Auto => ProviderRequest::Auto,
-        },
-        require_gpu: config.models.require_gpu,
-        threads: 1,
+    let float = config.models.float_dir.as_deref();
+    let embedder = Located::new(catalog.entry(&config.models.embedder)?, &store, float, progress)?;
+    let reranker = Located::new(catalog.entry(&config.models.reranker)?, &store, float, progress)?;
+    let options = session_options(&config.models)?;
+    let open = || {
+        let failed = |model: &str, error: &dyn Error| ModelError::Failed {
+            model: model.to_owned(),
+            message: chain(error),
+        };
+        let embed = OnnxEmbedder::open(&runtime, &embedder.files, embedder.embedder_spec(), &options)
+            .map_err(|error| failed(&embedder.name, &error))?;
+        let rerank = OnnxReranker::open(&runtime, &reranker.files, reranker.reranker_spec(), &options)
+            .map_err(|error| failed(&reranker.name, &error))?;
+        Ok::<_, ModelError>((embed, rerank))
     };
-    let used: Mutex<Option<Providers>> = Mutex::new(None);
+    // What the sessions run on is known from the first pair, and decides how many there are.
+    let (mut embed, mut rerank) = open()?;
+    let providers = embed.providers().clone();
+    let on_gpu = providers.used.is_gpu() && rerank.providers().used.is_gpu();
+    let batches = match config.models.batching {
+        Batching::Off => false,
+        Batching::On => true,
+        Batching::Auto => on_gpu && float.is_some(),
+    };
+    if on_gpu && float.is_none() {
+        tracing::warn!(
+            "quantised models on a GPU mostly run on the processor: make float ones with `bowerbird models convert` \
+             and set models.float_dir"
+        );
+    }
+    if on_gpu && batches {
+        embed.warm()?;
+        rerank.warm()?;
+    }
+    let first = Mutex::new(Some((embed, rerank)));
     let encoders = Encoders::start(
         EncodersConfig {
-            workers: config.models.worker_threads(),
+            workers: if batches { 1 } else { config.models.worker_threads() },
+            batching: batches.then(BatchPolicy::default),
             queue_items: config.models.queue,
             query_cache_bytes: config.models.query_cache.as_u64(),
             score_cache_bytes: config.models.score_cache.as_u64(),
             ..EncodersConfig::default()
         },
         |_| {
-            let failed = |model: &str, error: &dyn Error| ModelError::Failed {
-                model: model.to_owned(),
-                message: chain(error),
-            };
-            let embed = OnnxEmbedder::open(&runtime, &embedder.files, embedder.embedder_spec(), &options)
-                .map_err(|error| failed(&embedder.name, &error))?;
-            let rerank = OnnxReranker::open(&runtime, &reranker.files, reranker.reranker_spec(), &options)
-                .map_err(|error| failed(&reranker.name, &error))?;
-            *used.lock() = Some(embed.providers().clone());
+            let taken = first.lock().take();
+            let (embed, rerank) = taken.map_or_else(&open, Ok)?;
             Ok((Box::new(embed) as Box<dyn Embedder>, Box::new(rerank) as Box<dyn Reranker>))
         },
     )?;
     let generator =
         if parts.answer { Some(load_generator(config, &catalog, &store, progress)?) } else { None };
-    let mut report = ModelReport {
+    let report = ModelReport {
         embedder: embedder.name.clone(),
         reranker: reranker.name.clone(),
         generator: generator.as_ref().map(|g| g.name().to_owned()),
-        ..ModelReport::default()
+        requested: providers.requested.to_string(),
+        used: providers.used.to_string(),
+        note: providers.note,
+        batches,
     };
-    if let Some(providers) = used.into_inner() {
-        report.requested = format!("{:?}", providers.requested).to_lowercase();
-        report.used = format!("{:?}", providers.used).to_lowercase();
-        report.note = providers.note;
-    }
-    if let Some(note) = report.note.as_ref().filter(|_| config.models.provider == Provider::Cuda) {
+    if let Some(note) = report.note.as_ref().filter(|_| config.models.provider != Provider::Auto) {
         tracing::warn!(requested = report.requested, used = report.used, "{note}");
     }
     Ok(Models { encoders, generator, report })
+}
+
+fn session_options(models: &ModelsConfig) -> anyhow::Result<SessionOptions> {
+    let (providers, engine_cache) = match models.provider {
+        Provider::Cpu => (ProviderRequest::Cpu, None),
+        Provider::Cuda => (ProviderRequest::Cuda, None),
+        Provider::Auto => (ProviderRequest::Auto, None),
+        Provider::Tensorrt => {
+            let dir = cache_dir()?.join("tensorrt");
+            std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+            (ProviderRequest::TensorRt, Some(dir))
+        }
+    };
+    Ok(SessionOptions { providers, require_gpu: models.require_gpu, threads: threads(models), engine_cache })
+}
+
+/// Threads inside a session: one beside a session on each core, all cores where one session takes batches.
+fn threads(models: &ModelsConfig) -> usize {
+    if models.batching == Batching::On { models.worker_threads() } else { 1 }
 }
 
 fn load_generator(
@@ -200,7 +240,7 @@ fn load_generator(
 }
 
 /// The file of an entry that has one on this platform.
-fn first_file(entry: &Entry) -> anyhow::Result<&FileSpec> {
+pub(crate) fn first_file(entry: &Entry) -> anyhow::Result<&FileSpec> {
     let files = entry.files_for(&current_platform())?;
     files.first().copied().with_context(|| format!("catalog entry {} has no file", entry.name))
 }
@@ -217,14 +257,20 @@ fn converted_dir(config: &Config, shipped: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// A model whose files are there and verified.
-struct Located<'a> {
+pub(crate) struct Located<'a> {
     name: String,
     entry: &'a Entry,
-    files: ModelFiles,
+    pub(crate) files: ModelFiles,
 }
 
 impl<'a> Located<'a> {
-    fn new(entry: &'a Entry, store: &Store, progress: &dyn Progress) -> anyhow::Result<Self> {
+    /// The files of the catalog; with `float` the graph that was converted into that directory.
+    pub(crate) fn new(
+        entry: &'a Entry,
+        store: &Store,
+        float: Option<&Path>,
+        progress: &dyn Progress,
+    ) -> anyhow::Result<Self> {
         let dir = store.ensure(entry, progress)?;
         let checksum = entry
             .files_for(&current_platform())?
@@ -233,12 +279,15 @@ impl<'a> Located<'a> {
             .with_context(|| format!("catalog entry {} has no model.onnx", entry.name))?
             .sha256
             .clone();
-        let files =
-            ModelFiles { model: dir.join("model.onnx"), tokenizer: dir.join("tokenizer.json"), checksum };
+        let (model, checksum) = match float {
+            None => (dir.join("model.onnx"), checksum),
+            Some(float) => convert::converted(&float.join(&entry.name), &entry.name, &checksum)?,
+        };
+        let files = ModelFiles { model, tokenizer: dir.join("tokenizer.json"), checksum };
         Ok(Self { name: entry.name.clone(), entry, files })
     }
 
-    fn embedder_spec(&self) -> EmbedderSpec {
+    pub(crate) fn embedder_spec(&self) -> EmbedderSpec {
         EmbedderSpec {
             name: self.name.clone(),
             dim: self.entry.dimensions.unwrap_or(384),
@@ -252,7 +301,7 @@ impl<'a> Located<'a> {
         }
     }
 
-    fn reranker_spec(&self) -> RerankerSpec {
+    pub(crate) fn reranker_spec(&self) -> RerankerSpec {
         RerankerSpec::new(&self.name, self.entry.max_tokens.unwrap_or(512))
     }
 }

@@ -38,7 +38,7 @@ fn start(models: &std::path::Path) -> Encoders {
         tokenizer: models.join(name).join("tokenizer.json"),
         checksum: "unchecked".into(),
     };
-    let options = SessionOptions { providers: ProviderRequest::Cpu, require_gpu: false, threads: 1 };
+    let options = SessionOptions { providers: ProviderRequest::Cpu, ..SessionOptions::default() };
     Encoders::start(EncodersConfig { workers: 2, ..EncodersConfig::default() }, |_| {
         let spec = EmbedderSpec {
             name: "bge-small-en-v1.5".into(),

@@ -3,6 +3,7 @@
 
 pub mod ads;
 pub mod ask;
+pub mod convert;
 pub mod doctor;
 pub mod index;
 pub mod models;

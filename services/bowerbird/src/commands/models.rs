@@ -3,6 +3,7 @@
 use anyhow::bail;
 use bowerbird_catalog::{Catalog, Entry};
 
+use super::convert;
 use crate::cli::ModelsCommand;
 use crate::config::Config;
 use crate::progress::Bars;
@@ -52,6 +53,14 @@ pub fn run(config: &Config, command: ModelsCommand) -> anyhow::Result<()> {
                 bail!(
                     "{bad} entries are not as the catalog says: `bowerbird models fetch` brings them again"
                 );
+            }
+        }
+        ModelsCommand::Convert { model, out, json } => {
+            let report = convert::convert(&catalog, &store, &model, &out)?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                println!("{report}");
             }
         }
     }

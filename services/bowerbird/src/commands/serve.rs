@@ -38,6 +38,8 @@ pub async fn serve(stack: Stack, listener: TcpListener) -> anyhow::Result<()> {
         tracing::warn!(%address, "anybody who reaches this address may write: set server.api_keys");
     }
     let metrics = PrometheusBuilder::new().install_recorder().context("metrics recorder")?;
+    bowerbird_scheduler::describe_metrics();
+    bowerbird_llm::describe_metrics();
     println!(
         "serving http://{address} · {} posts · models on {}",
         stack.live.status().posts,

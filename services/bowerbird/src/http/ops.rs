@@ -25,7 +25,7 @@ pub async fn readyz(State(app): State<App>) -> Json<Value> {
         "vectors_pending": status.vectors_pending,
         "last_error": status.last_error,
         "models": {"embedder": models.embedder, "reranker": models.reranker, "generator": models.generator},
-        "providers": {"requested": models.requested, "used": models.used, "note": models.note},
+        "providers": {"requested": models.requested, "used": models.used, "note": models.note, "batches": models.batches},
         "ads": app.stack.ads.is_some(),
         "demo": app.stack.demo,
     }))
@@ -37,6 +37,7 @@ pub async fn metrics(State(app): State<App>) -> impl IntoResponse {
     let status = app.stack.live.status();
     metrics::gauge!("bowerbird_posts").set(status.posts as f64);
     metrics::gauge!("bowerbird_vectors_pending").set(status.vectors_pending as f64);
+    app.stack.encoders.caches(); // brings the sizes of the caches up to date
     let models = &app.stack.models;
     metrics::gauge!("bowerbird_execution_provider",
         "requested" => models.requested.clone(), "used" => models.used.clone())

@@ -53,7 +53,9 @@ impl Run {
                 return Err(Problem::invalid("timeout_out_of_range", "timeout_ms", message));
             }
         };
-        let wanted = (ITEMS_PER_WORKER * app.stack.encoders.status().workers).min(items).max(1);
+        let status = app.stack.encoders.status();
+        // Where calls take many items, fewer than a batch would never be one.
+        let wanted = (ITEMS_PER_WORKER * status.workers).max(status.at_once).min(items).max(1);
         // Where others have most places, a smaller window is slower but no refusal.
         let take = |window: usize| {
             let permits = u32::try_from(window).ok()?;
