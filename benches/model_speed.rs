@@ -41,7 +41,7 @@ struct Python {
 
 #[derive(Deserialize)]
 struct Reply {
-    reply: Value,
+    value: Value,
     wall: f64,
     cpu: f64,
 }
@@ -136,7 +136,7 @@ async fn raw_calls(stack: &Stack, python: &mut Python) {
         if round > 0 {
             embed.push((CALLS as f64 / cpu, CALLS as f64 / theirs.cpu));
         }
-        for (ours, theirs) in ours.iter().zip(theirs.reply.as_array().expect("vectors")) {
+        for (ours, theirs) in ours.iter().zip(theirs.value.as_array().expect("vectors")) {
             let theirs = theirs.as_array().expect("a vector").iter().filter_map(Value::as_f64);
             cosine = cosine.min(ours.as_slice().iter().zip(theirs).map(|(a, b)| f64::from(*a) * b).sum());
         }
@@ -148,7 +148,7 @@ async fn raw_calls(stack: &Stack, python: &mut Python) {
         if round > 0 {
             score.push((CALLS as f64 / cpu, CALLS as f64 / theirs.cpu));
         }
-        for (ours, theirs) in ours.iter().zip(theirs.reply.as_array().expect("logits")) {
+        for (ours, theirs) in ours.iter().zip(theirs.value.as_array().expect("logits")) {
             let ours = f64::from(ours.as_ref().expect("a logit").get());
             difference = difference.max((ours - theirs.as_f64().expect("a logit")).abs());
         }
@@ -213,7 +213,7 @@ async fn whole_searches(stack: &Stack, python: &mut Python) {
                     ms[at].push(reply.wall * 1e3);
                     cpu_ms[at].push(reply.cpu * 1e3);
                 }
-                let theirs = reply.reply.as_array().expect("hits").iter().filter_map(Value::as_u64);
+                let theirs = reply.value.as_array().expect("hits").iter().filter_map(Value::as_u64);
                 let shared = theirs.filter(|at| top.iter().any(|id| id == ids[*at as usize])).count();
                 overlap.push(shared as f64 / top.len().max(1) as f64);
             }

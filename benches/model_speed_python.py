@@ -154,7 +154,7 @@ def main():
             case "search":
                 reply = stack.search(task["query"], task["depth"], task["threads"])
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        print(json.dumps({"reply": reply, "wall": wall, "cpu": cpu}), flush=True)
+        print(json.dumps({"value": reply, "wall": wall, "cpu": cpu}), flush=True)
 
 
 if __name__ == "__main__":
