@@ -92,9 +92,9 @@ mod tests {
     use super::*;
     use crate::fuse::{Candidate, Shares};
 
-    fn unit(x: f32, y: f32) -> Option<Vec<f32>> {
+    fn unit(x: f32, y: f32) -> Vec<f32> {
         let length = x.hypot(y);
-        Some(vec![x / length, y / length])
+        vec![x / length, y / length]
     }
 
     fn candidates(fused: &[f32]) -> Candidates {
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_post_among_good_ones_rises_over_a_loner() {
         let mut list = candidates(&[0.9, 0.88, 0.5, 0.49]);
-        let vectors = [unit(1.0, 0.0), unit(1.0, 0.01), unit(0.0, 1.0), unit(1.0, 0.02)];
+        let vectors = [unit(1.0, 0.0), unit(1.0, 0.01), unit(0.0, 1.0), unit(1.0, 0.02)].map(Some);
         smooth(&mut list, &vectors, 0.3);
         let order: Vec<u32> = list.list.iter().map(|c| c.ordinal.0).collect();
         assert_eq!(order, [0, 1, 3, 2]);
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn nearer_neighbours_weigh_more() {
         // Neighbours of the first: cosine .8 with score .5, cosine 0 with score 0.
-        let vectors = [unit(1.0, 0.0), unit(0.8, 0.6), unit(0.0, 1.0)];
+        let vectors = [unit(1.0, 0.0), unit(0.8, 0.6), unit(0.0, 1.0)].map(Some);
         let mean = means(&[1.0, 0.5, 0.0], &vectors)[0].expect("two neighbours");
         let weight = (-8.0f32).exp();
         assert!((mean - 0.5 / (1.0 + weight)).abs() < 1e-6, "{mean}");
@@ -129,11 +129,11 @@ mod tests {
     #[test]
     fn a_pending_vector_keeps_its_score() {
         let mut list = candidates(&[0.9, 0.8, 0.7]);
-        smooth(&mut list, &[unit(1.0, 0.0), None, unit(0.0, 1.0)], 0.5);
+        smooth(&mut list, &[Some(unit(1.0, 0.0)), None, Some(unit(0.0, 1.0))], 0.5);
         let pending = list.list.iter().find(|c| c.ordinal.0 == 1).expect("still there");
         assert!((pending.fused.0 - 0.8).abs() < 1e-6);
         let mut alone = candidates(&[0.9]);
-        smooth(&mut alone, &[unit(1.0, 0.0)], 0.5);
+        smooth(&mut alone, &[Some(unit(1.0, 0.0))], 0.5);
         assert!((alone.list[0].fused.0 - 0.9).abs() < 1e-6);
         smooth(&mut candidates(&[]), &[], 0.5);
     }
@@ -146,7 +146,7 @@ mod tests {
         ) {
             let mut fused: Vec<f32> = rows.iter().map(|(fused, _)| *fused).collect();
             fused.sort_by(|a, b| b.total_cmp(a));
-            let vectors: Vec<_> = rows.iter().map(|(_, v)| v.and_then(|(x, y)| unit(x, y))).collect();
+            let vectors: Vec<_> = rows.iter().map(|(_, v)| v.map(|(x, y)| unit(x, y))).collect();
             let mut list = candidates(&fused);
             smooth(&mut list, &vectors, share);
             let (high, low) = (fused[0] + 1e-5, fused[fused.len() - 1] - 1e-5);
