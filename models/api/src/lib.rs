@@ -16,7 +16,9 @@ pub mod contract;
 pub mod stub;
 
 pub use embedding::{Embedder, Embedding, EmbeddingSpace, TextRead, TextRole};
-pub use generate::{Finish, GenerateRequest, GenerationStream, Generator, Message, Piece, Role, Usage};
+pub use generate::{
+    Constraint, Finish, GenerateRequest, GenerationStream, Generator, Message, Piece, Role, Usage,
+};
 pub use rerank::{PairRead, RerankLogit, Reranker};
 
 /// What can go wrong between a caller and a model.
