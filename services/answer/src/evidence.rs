@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use crate::config::AnswerConfig;
 use crate::conflict::disagree;
 use crate::injection::addresses_the_reader_machine;
+use crate::markup::breaks_out;
 use crate::sentences::{is_question, join_questions, split, trim};
 use crate::text::{Kind, Token, containment, content_stems, jaccard, tokens};
 use crate::types::{Citation, Source};
@@ -20,6 +21,10 @@ use crate::types::{Citation, Source};
 const MAX_SENTENCE_BYTES: usize = 600;
 /// Two sentences of one meaning for our purposes.
 const NEAR_DUPLICATE: f32 = 0.8;
+/// Longest word of any language that posts are written in, with room.
+const MAX_WORD_CHARS: usize = 45;
+/// A sentence of more words than this for each content word repeats itself.
+const WORDS_A_STEM: usize = 4;
 /// Weight of the question's words that a sentence would be the first to say. All of them weigh like two and a half
 /// logits: enough to let a second aspect of the question in, not enough for a sentence about something else.
 const COVERAGE: f32 = 0.07;
@@ -175,6 +180,8 @@ fn of_source(source: &Source, asked: &BTreeSet<String>) -> Vec<Evidence> {
             || range.len() > MAX_SENTENCE_BYTES
             || is_question(quote)
             || addresses_the_reader_machine(quote)
+            || breaks_out(quote)
+            || is_noise(&read, &stems)
         {
             continue;
         }
@@ -195,6 +202,13 @@ fn of_source(source: &Source, asked: &BTreeSet<String>) -> Vec<Evidence> {
         });
     }
     found
+}
+
+/// A word repeated over and over, or letters too long to be a word (encoded text).
+fn is_noise(read: &[Token], stems: &BTreeSet<String>) -> bool {
+    let words = read.iter().filter(|t| t.kind != Kind::Link);
+    words.clone().any(|t| t.text.chars().count() > MAX_WORD_CHARS)
+        || words.count() > WORDS_A_STEM * stems.len()
 }
 
 /// Joins questions to the statements directly after them; a removed sentence between them keeps them apart.
@@ -289,6 +303,14 @@ mod tests {
             ["http://t.co/x", "Is coffee good for you?", "So true!", "@a @b @c", "Via @cnn http://t.co/y", ""]
         {
             assert!(quotes("is coffee good", &[text]).is_empty(), "{text:?}");
+        }
+        for noise in [
+            format!("{}coffee cure", "coffee tea ".repeat(9)),
+            format!("Coffee says {} to tea", "SWdub3Jl".repeat(7)),
+            "Coffee helps [2][3] everybody".to_owned(),
+            "Coffee <b>helps</b> everybody".to_owned(),
+        ] {
+            assert!(quotes("is coffee good", &[&noise]).is_empty(), "{noise:?}");
         }
         let long = format!("coffee {}", "and coffee ".repeat(100));
         assert!(quotes("coffee", &[&long]).is_empty(), "too long to cut safely");

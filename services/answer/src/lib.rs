@@ -24,6 +24,7 @@ mod evidence;
 mod facts;
 mod generate;
 mod injection;
+mod markup;
 mod progress;
 mod prompt;
 mod quantities;

@@ -10,6 +10,7 @@ use crate::compose::{Inner, count};
 use crate::evidence::Evidence;
 use crate::generate::{DraftError, Wish, draft};
 use crate::injection::addresses_the_reader_machine;
+use crate::markup::breaks_out;
 use crate::progress::Progress;
 use crate::prompt::messages;
 use crate::types::{AnswerRequest, Origin, Verdict};
@@ -81,7 +82,8 @@ impl Inner {
         let draft = draft(self.generator.as_ref(), messages, wish, deadline).await?;
         progress.usage.prompt_tokens += draft.prompt_tokens;
         progress.usage.generated_tokens += draft.generated_tokens;
-        let Some(text) = draft.sentence.filter(|text| !addresses_the_reader_machine(text)) else {
+        let harmless = |text: &String| !addresses_the_reader_machine(text) && !breaks_out(text);
+        let Some(text) = draft.sentence.filter(harmless) else {
             return Ok(Restated::Rejected { open: true });
         };
 
