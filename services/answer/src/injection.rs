@@ -18,7 +18,7 @@ static PATTERNS: LazyLock<RegexSet> = LazyLock::new(|| {
         r"\b(?:ignore|disregard|forget)\s+everything\s+(?:above|before|you\s+(?:were|have been)\s+told)\b",
         r"\b(?:ignore|disregard|forget|skip|drop)\s+(?:all\s+|any\s+)?(?:of\s+)?(?:the\s+|these\s+)?other\s+(?:posts?|sources?|answers?|tweets?|comments?)\b",
         r"\bnew\s+(?:system\s+)?(?:instructions?|task|prompt)\s*:",
-        r"\b(?:when|while|before|if)\s+(?:you\s+are\s+)?(?:summari[sz]ing|answering)\b(?:\s+\w+){0,8}\s*,\s*(?:you|only|always|never|first|please|do)\b",
+        r"\b(?:when|while|before|if)\s+(?:you\s+are\s+)?(?:summari[sz]ing|answering)\b(?:\s+\w+){0,8}\s*,\s*(?:you\s+(?:should|must|have|need)|only|always|never|first|please|do)\b",
         r"\binstructions?\s+(?:to|for)\s+(?:the\s+)?(?:ai|llm|model|assistant|chatbot|bot|summari[sz]er)\b",
         // Who the reader is.
         r"\byou\s+are\s+(?:now\s+)?(?:an?\s+)?(?:\w+\s+)?(?:ai|llm|language model|chatbot|assistant|dan)\b",
