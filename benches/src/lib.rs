@@ -3,6 +3,7 @@
 pub mod scale;
 
 use bowerbird::cli::PostCount;
+use bowerbird::config::Config;
 use bowerbird::demo;
 use bowerbird::progress::Bars;
 use bowerbird::stack::{Stack, cache_dir, model_store};
@@ -18,11 +19,20 @@ pub const POSTS: usize = 10_000;
 /// # Panics
 /// When models or posts cannot be loaded; the message says what to do.
 pub async fn demo_without_caches(workers: usize) -> Stack {
+    demo_with(workers, |_| {}).await
+}
+
+/// The same with other settings.
+///
+/// # Panics
+/// As [`demo_without_caches`].
+pub async fn demo_with(workers: usize, change: impl FnOnce(&mut Config)) -> Stack {
     let mut config = bowerbird_tests::test_config();
     config.models.query_cache = ByteSize(0);
     config.models.score_cache = ByteSize(0);
     config.models.workers = workers;
     config.search.rerank_budget = std::time::Duration::from_mins(1);
+    change(&mut config);
     let dir = cache_dir().expect("a cache directory").join("bench-data").join(format!("demo-{POSTS}"));
     std::fs::create_dir_all(&dir).expect("a directory for bench data");
     demo::prepare(&config, &dir, PostCount::First(POSTS)).await.unwrap_or_else(|error| panic!("{error:#}"))

@@ -26,6 +26,19 @@ pub struct Message {
     pub content: String,
 }
 
+/// The words that a generation may be made of.
+///
+/// The text is then a sequence of [`words`](Self::words), each exactly as it is spelled here, parted by one space; after
+/// a word at most one of [`marks`](Self::marks) stands. A word is never put together from parts of others. A
+/// generation that ends for its length may end inside a word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Constraint {
+    /// Allowed words, without white space; blank ones are ignored. Order and repetition mean nothing.
+    pub words: Vec<String>,
+    /// Characters of which one may follow a word, such as `.,;:!?`.
+    pub marks: String,
+}
+
 /// What to generate and when to stop.
 #[derive(Clone, Debug)]
 pub struct GenerateRequest {
@@ -41,6 +54,9 @@ pub struct GenerateRequest {
     pub seed: u64,
     /// No token is started after this moment.
     pub deadline: Instant,
+    /// Restricts the text to some words. A wish, not a promise: a generator that cannot look into its model, such as a
+    /// server behind HTTP, ignores it, and whoever asks has to check the text all the same.
+    pub constraint: Option<Constraint>,
 }
 
 /// Why a generation ended.

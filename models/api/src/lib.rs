@@ -16,7 +16,9 @@ pub mod contract;
 pub mod stub;
 
 pub use embedding::{Embedder, Embedding, EmbeddingSpace, TextRead, TextRole};
-pub use generate::{Finish, GenerateRequest, GenerationStream, Generator, Message, Piece, Role, Usage};
+pub use generate::{
+    Constraint, Finish, GenerateRequest, GenerationStream, Generator, Message, Piece, Role, Usage,
+};
 pub use rerank::{Pair, PairRead, RerankLogit, Reranker};
 
 /// Lengths in tokens that the rows of a batch are padded to, rising. Few, so that a device meets each shape often.

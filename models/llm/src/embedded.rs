@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::LlmError;
 use crate::assemble::Assembler;
+use crate::constrain::{SortedTokens, Words};
 use crate::gguf::GgufFile;
 use crate::llama::{KvCache, Llama};
 use crate::sample::Sampler;
@@ -111,6 +112,7 @@ impl EmbeddedGenerator {
                 ),
             });
         }
+        let sorted = SortedTokens::of(&tokenizer);
         let context = config.context_tokens.min(model.sizes.context);
         let kernel = model.kernel_name();
         let counters = Arc::new(Counters::default());
@@ -119,6 +121,7 @@ impl EmbeddedGenerator {
             name: config.name.clone(),
             model,
             tokenizer,
+            sorted,
             context,
             cache: KvCache::default(),
             counters: Arc::clone(&counters),
@@ -187,6 +190,7 @@ struct Engine {
     name: String,
     model: Llama,
     tokenizer: ChatTokenizer,
+    sorted: SortedTokens,
     context: usize,
     cache: KvCache,
     counters: Arc<Counters>,
@@ -225,6 +229,7 @@ impl Engine {
         let bad_request = |message: String| failed(&self.name, message);
         let mut assembler = Assembler::new(&request.stop).map_err(bad_request)?;
         let mut sampler = Sampler::new(request.temperature, request.seed).map_err(bad_request)?;
+        let mut words = request.constraint.as_ref().map(Words::new).transpose().map_err(bad_request)?;
         usage.prompt_tokens = prompt.len();
         if request.max_tokens == 0 {
             usage.finish = Finish::Length;
@@ -250,9 +255,14 @@ impl Engine {
             if Instant::now() >= request.deadline {
                 break Finish::Deadline;
             }
-            let token = sampler.next(&logits).ok_or(ModelError::NotFinite)?;
+            let Some(token) = self.choose(&mut sampler, &logits, words.as_ref())? else {
+                break Finish::Stop;
+            };
             if self.tokenizer.is_control(token) {
                 break Finish::Stop;
+            }
+            if let Some(words) = &mut words {
+                words.push(self.tokenizer.bytes(token));
             }
             usage.generated_tokens += 1;
             self.counters.generated.fetch_add(1, Ordering::Relaxed);
@@ -268,6 +278,28 @@ impl Engine {
             logits = self.model.read(&[token], &mut self.cache);
         };
         Ok(send(sender, assembler.finish()).then_some(usage))
+    }
+
+    /// The next token: of all, or of those that go on with the allowed `words`. None when none does.
+    fn choose(
+        &self,
+        sampler: &mut Sampler,
+        logits: &[f32],
+        words: Option<&Words>,
+    ) -> Result<Option<u32>, ModelError> {
+        let Some(words) = words else {
+            return sampler.next(logits).map(Some).ok_or(ModelError::NotFinite);
+        };
+        let mut allowed = words.allowed(&self.sorted, |id| self.tokenizer.bytes(id));
+        if words.may_end() {
+            allowed.extend(self.tokenizer.control());
+        }
+        if allowed.is_empty() {
+            return Ok(None);
+        }
+        let open: Option<Vec<f32>> = allowed.iter().map(|&id| logits.get(id as usize).copied()).collect();
+        let chosen = open.and_then(|open| sampler.next(&open)).ok_or(ModelError::NotFinite)?;
+        Ok(allowed.get(chosen as usize).copied())
     }
 
     /// Tokens of the conversation, which must leave room for an answer.

@@ -7,6 +7,7 @@
 
 mod assemble;
 mod breaker;
+mod constrain;
 mod embedded;
 mod error;
 mod gguf;

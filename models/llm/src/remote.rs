@@ -2,7 +2,8 @@
 //!
 //! What comes back is not trusted: lines and answers are bounded, stop strings are looked for here too, and an
 //! answer that breaks off is an error rather than a short answer. The key goes into one request header and
-//! nowhere else.
+//! nowhere else. The protocol has no way to restrict the words, so a request's `constraint` is ignored: what comes back
+//! may say anything.
 //!
 //! What is tried again: only connections that could not be made, with growing pauses and jitter, within the deadline.
 //! A request that was sent may have been begun, and its answer cannot be taken back, so nothing is sent twice. A

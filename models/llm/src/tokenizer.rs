@@ -153,6 +153,11 @@ impl ChatTokenizer {
         self.control.get(id as usize).copied().unwrap_or(true)
     }
 
+    /// Every control token, ascending.
+    pub(crate) fn control(&self) -> impl Iterator<Item = u32> {
+        (0u32..).zip(&self.control).filter(|(_, control)| **control).map(|(id, _)| id)
+    }
+
     /// Bytes of one token, possibly part of a character; empty for a control token.
     pub(crate) fn bytes(&self, id: u32) -> &[u8] {
         self.bytes.get(id as usize).map_or(&[], |bytes| bytes)

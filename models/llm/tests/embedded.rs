@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bowerbird_llm::{EmbeddedConfig, EmbeddedGenerator, LlmError, ensure_q8_0};
 use bowerbird_models_api::{
-    Finish, GenerateRequest, GenerationStream, Generator, Message, ModelError, Piece, Role, Usage,
+    Constraint, Finish, GenerateRequest, GenerationStream, Generator, Message, ModelError, Piece, Role, Usage,
 };
 
 #[path = "../src/real_model.rs"]
@@ -35,6 +35,7 @@ fn request(text: &str, max_tokens: usize) -> GenerateRequest {
         temperature: 0.0,
         seed: 1,
         deadline: Instant::now() + Duration::from_mins(10),
+        constraint: None,
     }
 }
 
@@ -298,4 +299,108 @@ async fn speed() {
 #[expect(clippy::print_stderr, reason = "figures for whoever runs a measurement")]
 fn report(line: &str) {
     eprintln!("{line}");
+}
+
+/// Posts to restate, of every kind that is hard to keep whole: numbers, names, tags, apostrophes, accents.
+const POSTS: [&str; 20] = [
+    "Daily Coffee May Lower Your Skin Cancer Risk",
+    "More than 4,000 people have died from the Ebola outbreak in West Africa",
+    "This year's flu shot is only 23% effective, CDC says",
+    "Dallas nurse Nina Pham is now free of the virus, officials say",
+    "Soda tax raised $1.5M in Berkeley",
+    "Yoga eases chronic #BackPain better than usual care",
+    "Don't sit all day: standing desks burn 50 more calories an hour",
+    "H1N1 hits 3 counties",
+    "Barefoot running is not better for your knees",
+    "Caf\u{e9} au lait has 110 calories",
+    "Measles outbreak linked to Disneyland grows to 94 cases",
+    "Teens who vape are more likely to smoke, a study of 2,300 students found",
+    "Gluten-free diets do nothing for most people",
+    "FDA approves the first pill for peanut allergy",
+    "Vitamin D does not prevent colds",
+    "Hospital prices vary from $1,200 to $12,000 for the same test",
+    "Air pollution raises the risk of asthma in children",
+    "Quit smoking before 40 and gain 9 years",
+    "Hepatitis C drug costs $84,000",
+    "Women's heart attacks often begin without chest pain",
+];
+const FUNCTION_WORDS: &str =
+    "a an the of to in on for with by at from and or but is are was were be it that this The A It";
+
+fn restating(post: &str, constrained: bool) -> GenerateRequest {
+    let words = post.split_whitespace().chain(FUNCTION_WORDS.split_whitespace());
+    let words = words.map(|w| w.trim_matches([',', ':']).to_owned()).collect();
+    GenerateRequest {
+        messages: vec![
+            Message { role: Role::System, content: "Restate the post in one plain sentence.".to_owned() },
+            Message { role: Role::User, content: format!("Post: \"{post}\"") },
+        ],
+        constraint: constrained.then(|| Constraint { words, marks: ".,;:!?".to_owned() }),
+        ..request("", 32)
+    }
+}
+
+#[tokio::test]
+async fn constrained_generations_hold_allowed_words_only() {
+    let Some(generator) = generator() else { return };
+    for (seed, post) in (0..).zip(POSTS) {
+        // Half of them greedily, half drawn.
+        let temperature = if seed % 2 == 0 { 0.0 } else { 1.2 };
+        let asked = GenerateRequest { temperature, seed, ..restating(post, true) };
+        let allowed = asked.constraint.clone().expect("constrained").words;
+        let (text, usage) = collect(generator.generate(asked)).await.expect("generates");
+        let mut words: Vec<&str> = text.split(' ').collect();
+        if usage.finish == Finish::Length {
+            words.pop(); // may have been cut
+        }
+        assert!(!words.is_empty(), "{post:?}: {text:?}");
+        for word in words {
+            let bare = word.strip_suffix(['.', ',', ';', ':', '!', '?']).unwrap_or(word);
+            assert!(
+                allowed.iter().any(|a| a == word || a == bare),
+                "{word:?} of {text:?} is not in {post:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_constraint_that_allows_nothing_is_refused() {
+    let Some(generator) = generator() else { return };
+    let none = GenerateRequest { constraint: Some(Constraint::default()), ..request("Hello", 5) };
+    let error = collect(generator.generate(none)).await.expect_err("no words");
+    assert!(error.to_string().contains("0 words"), "{error}");
+}
+
+/// `cargo test --workspace --test embedded -- --ignored --nocapture what_a_constraint_costs`
+#[tokio::test]
+#[ignore = "a measurement"]
+#[expect(clippy::print_stdout, reason = "a measurement is printed")]
+async fn what_a_constraint_costs() {
+    let Some(generator) = generator() else { return };
+    collect(generator.generate(restating(POSTS[0], false))).await.expect("generates");
+    for round in 0..3 {
+        for constrained in [false, true] {
+            let (mut tokens, mut seconds) = (0, 0.0);
+            for post in POSTS {
+                // Without its prompt: the first token is waited for.
+                let mut stream = generator.generate(restating(post, constrained));
+                let mut begun = None;
+                let mut pieces = 0;
+                while let Some(piece) = stream.recv().await {
+                    if let Piece::Done(_) = piece.expect("generates") {
+                        break;
+                    }
+                    pieces += 1;
+                    begun.get_or_insert_with(Instant::now);
+                }
+                tokens += pieces - 1;
+                seconds += begun.expect("said something").elapsed().as_secs_f64();
+            }
+            println!(
+                "round {round}, constrained {constrained}: {:.1} tokens/s ({tokens})",
+                f64::from(tokens) / seconds
+            );
+        }
+    }
 }

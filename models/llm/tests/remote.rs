@@ -21,6 +21,7 @@ fn request() -> GenerateRequest {
         temperature: 0.5,
         seed: u64::MAX,
         deadline: Instant::now() + Duration::from_mins(1),
+        constraint: None,
     }
 }
 

@@ -2,32 +2,29 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bowerbird_models_api::Generator;
 use bowerbird_scheduler::{Encoders, Job, Priority};
-use metrics::{counter, histogram};
+use metrics::counter;
 use tokio::sync::mpsc;
 
-use crate::check::{Limits, Reason, Support, check};
+use crate::check::{Limits, Support, check};
 use crate::config::AnswerConfig;
+use crate::conflict::grouped;
 use crate::evidence::{Evidence, Relevance, candidates, select};
-use crate::generate::{DraftError, draft};
-use crate::injection::addresses_the_reader_machine;
-use crate::prompt::messages;
-use crate::render::{Placer, render};
-use crate::text::{containment, content_stems, normal, tokens};
+use crate::progress::{Outcome, Progress};
+use crate::render::{Placer, Side, lead, render, settle_leads};
+use crate::restate::Restated;
+use crate::text::{content_stems, normal, tokens};
 use crate::types::{
-    Answer, AnswerError, AnswerEvent, AnswerRequest, FinishReason, Nearest, Origin, Sentence, StillThere,
-    Summary, Usage, Verdict,
+    Answer, AnswerError, AnswerEvent, AnswerRequest, FinishReason, Nearest, Origin, Summary, Usage, Verdict,
 };
 
 /// Longest question, in bytes.
 pub const MAX_QUESTION_BYTES: usize = 4_096;
 /// Most sentences of an answer, whatever a request asks for; with `Sources` and `Done` they fit into the channel.
 const MAX_SENTENCES: usize = 10;
-/// A sentence whose content words were said to this share is not said again.
-const ALREADY_SAID: f32 = 0.8;
 /// Passages named in a refusal.
 const NEAREST: usize = 3;
 
@@ -37,10 +34,10 @@ pub struct Answerer {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    generator: Arc<dyn Generator>,
-    encoders: Encoders,
-    config: AnswerConfig,
+pub(crate) struct Inner {
+    pub(crate) generator: Arc<dyn Generator>,
+    pub(crate) encoders: Encoders,
+    pub(crate) config: AnswerConfig,
 }
 
 impl Answerer {
@@ -86,6 +83,7 @@ impl Answerer {
         let written = sentences.len();
         sentences.retain(|sentence| still_there.holds(&sentence.citations));
         if sentences.len() < written {
+            settle_leads(&mut sentences);
             let mut placer = Placer::default();
             for sentence in &mut sentences {
                 (sentence.start, sentence.end) = placer.place(&sentence.text, &sentence.citations);
@@ -116,61 +114,7 @@ fn validate(request: &AnswerRequest) -> Result<(), AnswerError> {
     }
 }
 
-/// What was said so far, and what it cost.
-struct Progress<'a> {
-    started: Instant,
-    events: &'a mpsc::Sender<AnswerEvent>,
-    placer: Placer,
-    said: BTreeSet<String>,
-    sent: usize,
-    usage: Usage,
-    degraded: BTreeSet<&'static str>,
-    still_there: StillThere,
-}
-
-impl Progress<'_> {
-    fn repeats(&self, stems: &BTreeSet<String>) -> bool {
-        self.sent > 0 && containment(stems, &self.said) >= ALREADY_SAID
-    }
-
-    /// Sends a sentence; false when the post it cites has gone meanwhile.
-    async fn send(&mut self, text: String, support: &Support, origin: Origin, evidence: &Evidence) -> bool {
-        let citations = vec![evidence.citation()];
-        if !self.still_there.holds(&citations) {
-            self.usage.dropped += 1;
-            return false;
-        }
-        let (start, end) = self.placer.place(&text, &citations);
-        self.said.extend(content_stems(&tokens(&text)));
-        if self.sent == 0 {
-            let elapsed = self.started.elapsed();
-            histogram!("bowerbird_answer_first_sentence_seconds").record(elapsed.as_secs_f64());
-            self.usage.first_sentence_ms = Some(millis(elapsed));
-        }
-        self.sent += 1;
-        let (verdict, probability) = (support.verdict, support.probability);
-        let sentence = Sentence { text, start, end, citations, verdict, probability, origin };
-        // A closed channel ends the whole composition (see `stream`).
-        let _ = self.events.send(AnswerEvent::Sentence(sentence)).await;
-        true
-    }
-
-    async fn finish(mut self, finish_reason: FinishReason, reason: Option<String>, nearest: Vec<Nearest>) {
-        if finish_reason == FinishReason::RefusedNoEvidence {
-            counter!("bowerbird_answer_refusals_total").increment(1);
-        }
-        self.usage.total_ms = millis(self.started.elapsed());
-        let degraded = self.degraded.into_iter().collect();
-        let done = Summary { finish_reason, reason, nearest, degraded, usage: self.usage };
-        let _ = self.events.send(AnswerEvent::Done(done)).await;
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn count(origin: Origin, support: &Support) {
+pub(crate) fn count(origin: Origin, support: &Support) {
     let labels = [("origin", origin.as_str()), ("verdict", support.verdict.as_str())];
     counter!("bowerbird_answer_sentences_total", &labels).increment(1);
     if support.verdict != Verdict::Supported {
@@ -194,6 +138,7 @@ impl Inner {
             placer: Placer::default(),
             said: BTreeSet::new(),
             sent: 0,
+            conflicts: 0,
             usage: Usage::default(),
             degraded: BTreeSet::new(),
             still_there: request.still_there.clone(),
@@ -257,28 +202,35 @@ impl Inner {
             if request.max_sentences == 0 { self.config.max_sentences } else { request.max_sentences };
         let wanted = wanted.min(MAX_SENTENCES);
         let mut generating = self.config.generate;
-        for item in evidence {
+        for group in grouped(evidence) {
             if progress.sent == wanted {
                 break;
             }
             if Instant::now() >= request.deadline {
                 return FinishReason::Deadline;
             }
+            let item = match group.as_slice() {
+                [item] => *item,
+                _ => {
+                    self.show_conflict(&group, wanted, progress).await;
+                    continue;
+                }
+            };
             if progress.repeats(&item.stems) || !(request.still_there.0)(item.n) {
                 continue;
             }
             let mut drafted = false;
             if generating {
                 match self.restate(request, item, progress).await {
-                    Ok(Restated::Supported(text, support)) => {
+                    Ok(Restated::Supported { text, support, again }) => {
                         if progress.repeats(&content_stems(&tokens(&text)).into_iter().collect()) {
-                            progress.usage.dropped += 1;
-                        } else if progress.send(text, &support, Origin::Generated, item).await {
-                            progress.usage.generated += 1;
+                            progress.drop_one();
+                        } else if progress.send(text, None, &support, Origin::Generated, item).await {
+                            progress.count(if again { Outcome::Regenerated } else { Outcome::Generated });
                         }
                         continue;
                     }
-                    Ok(Restated::Rejected) => drafted = true,
+                    Ok(Restated::Rejected { .. }) => drafted = true,
                     Err(error) => {
                         // No second try within one answer: what failed or was slow once would cost the reader again.
                         generating = false;
@@ -287,82 +239,48 @@ impl Inner {
                     }
                 }
             }
-            let support = check(&item.quote, &[&item.sentence], None, &Limits::from(&self.config));
-            count(Origin::Extracted, &support);
-            if support.verdict == Verdict::Supported {
-                if progress.send(item.quote.clone(), &support, Origin::Extracted, item).await {
-                    progress.usage.replaced += usize::from(drafted);
+            match self.quotation(item) {
+                Some(support) => {
+                    let sent =
+                        progress.send(item.quote.clone(), None, &support, Origin::Extracted, item).await;
+                    if sent && drafted {
+                        progress.count(Outcome::Replaced);
+                    }
                 }
-            } else {
-                progress.usage.dropped += 1;
+                None => progress.drop_one(),
             }
         }
         FinishReason::Stop
     }
 
-    /// One generated sentence from one piece of evidence, checked.
-    async fn restate(
-        &self,
-        request: &AnswerRequest,
-        evidence: &Evidence,
-        progress: &mut Progress<'_>,
-    ) -> Result<Restated, DraftError> {
-        let left = request.deadline.saturating_duration_since(Instant::now());
-        if left < self.config.generate_from {
-            return Err(DraftError::Deadline);
-        }
-        let deadline = request.deadline.checked_sub(self.config.check_time).unwrap_or(request.deadline);
-        let messages = messages(&[(evidence.n, evidence.quote.as_str())]);
-        let tokens = self.config.sentence_tokens;
-        let draft = draft(self.generator.as_ref(), messages, tokens, request.seed, deadline).await?;
-        progress.usage.prompt_tokens += draft.prompt_tokens;
-        progress.usage.generated_tokens += draft.generated_tokens;
-        let Some(text) = draft.sentence.filter(|text| !addresses_the_reader_machine(text)) else {
-            return Ok(Restated::Rejected);
-        };
+    /// The check's opinion of a quotation, when it may be sent.
+    fn quotation(&self, item: &Evidence) -> Option<Support> {
+        let support = check(&item.quote, &[&item.sentence], None, &Limits::from(&self.config));
+        count(Origin::Extracted, &support);
+        (support.verdict == Verdict::Supported).then_some(support)
+    }
 
-        let limits = Limits::from(&self.config);
-        let job = Job { priority: Priority::AnswerCheck, deadline: Some(request.deadline) };
-        let (quote, said): ([Arc<str>; 1], [Arc<str>; 1]) =
-            ([evidence.quote.as_str().into()], [text.as_str().into()]);
-        let (supports, answers) = tokio::join!(
-            self.encoders.score(&text, &quote, job),
-            self.encoders.score(&request.question, &said, job)
-        );
-        let scores = supports.into_iter().chain(answers).collect::<Result<Vec<_>, _>>();
-        let (logit, relevance) = match scores.as_deref() {
-            Ok([logit, relevance]) => (Some(logit.get()), Some(relevance.get())),
-            Ok(_) => (None, None),
-            Err(error) => {
-                progress.degraded.insert("check");
-                tracing::warn!(%error, "a generated sentence was not scored, so it is not used");
-                (None, None)
-            }
-        };
-        let mut support = check(&text, &[&evidence.quote], logit, &limits);
-        let needed = evidence.relevance.logit().map(|logit| logit - self.config.max_relevance_loss);
-        let about = relevance
-            .zip(needed)
-            .is_some_and(|(found, needed)| found >= needed.max(self.config.min_relevance_logit));
-        if !about {
-            // Supported or not, it does not answer; without an opinion of the cross-encoder it is not sent either.
-            support.verdict = Verdict::Unsupported;
-            support.reasons.push(Reason::Relevance);
+    /// Quotes posts that disagree, newest first, each with its date. Where there is room for one sentence only, the
+    /// newest stands with the same warning.
+    async fn show_conflict(&self, group: &[&Evidence], wanted: usize, progress: &mut Progress<'_>) {
+        let standing = group.iter().filter(|item| (progress.still_there.0)(item.n));
+        let sides: Vec<(&Evidence, Support)> =
+            standing.filter_map(|item| Some((*item, self.quotation(item)?))).collect();
+        let room = wanted - progress.sent;
+        if sides.len() > 1 && room == 1 && progress.sent > 0 {
+            // One side alone would mislead, and there is an answer already.
+            progress.drop_one();
+            return;
         }
-        count(Origin::Generated, &support);
-        tracing::debug!(evidence = evidence.quote, text, ?support, "checked a generated sentence");
-        if support.verdict == Verdict::Supported {
-            Ok(Restated::Supported(text, support))
-        } else {
-            Ok(Restated::Rejected)
+        let conflict = (sides.len() > 1).then(|| progress.next_conflict());
+        for (at, (item, support)) in sides.into_iter().take(room).enumerate() {
+            let side = conflict.map(|conflict| Side { conflict, lead: lead(at == 0, item.created_at) });
+            let sent = progress.send(item.quote.clone(), side, &support, Origin::Extracted, item).await;
+            if sent && conflict.is_some() {
+                progress.count(Outcome::Conflicting);
+            }
         }
     }
-}
-
-/// Outcome of [`Inner::restate`].
-enum Restated {
-    Supported(String, Support),
-    Rejected,
 }
 
 fn nearest(scored: &[Evidence]) -> Vec<Nearest> {

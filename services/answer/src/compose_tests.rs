@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bowerbird_models_api::stub::{StubEmbedder, StubGenerator, StubReranker};
 use bowerbird_models_api::{
@@ -12,7 +13,12 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::types::Source;
+use crate::types::{Source, StillThere};
+
+#[path = "conflict_tests.rs"]
+mod conflicts;
+#[path = "restate_tests.rs"]
+mod restating;
 
 const QUESTION: &str = "Does coffee lower the risk of disease?";
 const POSTS: [&str; 3] = [

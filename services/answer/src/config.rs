@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 pub struct AnswerConfig {
     /// Let the generator restate the evidence; `false` quotes only.
     pub generate: bool,
+    /// Hold the generator to the words of the post it restates and to function words, so that it copies numbers and
+    /// names or leaves them out. The embedded generator obeys; a remote one does not know how.
+    pub constrain: bool,
+    /// Ask once more for a sentence that failed the check, before it is replaced by a quotation.
+    pub regenerate: bool,
     /// Sentences of an answer when the request names no number.
     pub max_sentences: usize,
     /// Posts read, best first; the rest is left alone.
@@ -50,6 +55,8 @@ impl Default for AnswerConfig {
     fn default() -> Self {
         Self {
             generate: true,
+            constrain: true,
+            regenerate: true,
             max_sentences: 3,
             max_sources: 10,
             scored_sentences: 12,

@@ -10,7 +10,9 @@ use std::ops::Range;
 use jiff::Timestamp;
 
 use crate::config::AnswerConfig;
+use crate::conflict::disagree;
 use crate::injection::addresses_the_reader_machine;
+use crate::markup::breaks_out;
 use crate::sentences::{is_question, join_questions, split, trim};
 use crate::text::{Kind, Token, containment, content_stems, jaccard, tokens};
 use crate::types::{Citation, Source};
@@ -19,6 +21,13 @@ use crate::types::{Citation, Source};
 const MAX_SENTENCE_BYTES: usize = 600;
 /// Two sentences of one meaning for our purposes.
 const NEAR_DUPLICATE: f32 = 0.8;
+/// Longest word of any language that posts are written in, with room.
+const MAX_WORD_CHARS: usize = 45;
+/// A sentence of more words than this for each content word repeats itself.
+const WORDS_A_STEM: usize = 4;
+/// Weight of the question's words that a sentence would be the first to say. All of them weigh like two and a half
+/// logits: enough to let a second aspect of the question in, not enough for a sentence about something else.
+const COVERAGE: f32 = 0.07;
 /// Fewer words than this say nothing on their own.
 const MIN_WORDS: usize = 3;
 
@@ -81,10 +90,14 @@ pub(crate) struct Evidence {
     chars: Range<usize>,
     /// The sentence before links, tags and repost marks were taken off its ends.
     pub sentence: String,
+    /// Account that wrote the post.
+    pub author: String,
     /// When the post was written.
-    created_at: Timestamp,
+    pub created_at: Timestamp,
     /// Its content words.
     pub stems: BTreeSet<String>,
+    /// Those of them that the question has.
+    asked: BTreeSet<String>,
     /// Its tokens.
     pub tokens: Vec<Token>,
     /// How much it has to do with the question.
@@ -102,6 +115,8 @@ impl Evidence {
         Citation {
             n: self.n,
             post_id: self.post_id.clone(),
+            author: self.author.clone(),
+            created_at: self.created_at,
             quote: self.quote.clone(),
             start: self.chars.start,
             end: self.chars.end,
@@ -133,7 +148,10 @@ pub(crate) fn candidates(question: &str, sources: &[Source], config: &AnswerConf
         if kept.len() == config.scored_sentences {
             break;
         }
-        if !kept.iter().any(|other| jaccard(&other.stems, &evidence.stems) >= NEAR_DUPLICATE) {
+        let copies = |other: &Evidence| {
+            jaccard(&other.stems, &evidence.stems) >= NEAR_DUPLICATE && !disagree(other, &evidence)
+        };
+        if !kept.iter().any(copies) {
             kept.push(evidence);
         }
     }
@@ -162,6 +180,8 @@ fn of_source(source: &Source, asked: &BTreeSet<String>) -> Vec<Evidence> {
             || range.len() > MAX_SENTENCE_BYTES
             || is_question(quote)
             || addresses_the_reader_machine(quote)
+            || breaks_out(quote)
+            || is_noise(&read, &stems)
         {
             continue;
         }
@@ -173,13 +193,22 @@ fn of_source(source: &Source, asked: &BTreeSet<String>) -> Vec<Evidence> {
             chars: before..before + quote.chars().count(),
             span,
             sentence: text[range].to_owned(),
+            author: source.author.clone(),
             created_at: source.created_at,
             relevance: Relevance::Words(containment(asked, &stems)),
+            asked: asked.intersection(&stems).cloned().collect(),
             stems,
             tokens: read,
         });
     }
     found
+}
+
+/// A word repeated over and over, or letters too long to be a word (encoded text).
+fn is_noise(read: &[Token], stems: &BTreeSet<String>) -> bool {
+    let words = read.iter().filter(|t| t.kind != Kind::Link);
+    words.clone().any(|t| t.text.chars().count() > MAX_WORD_CHARS)
+        || words.count() > WORDS_A_STEM * stems.len()
 }
 
 /// Joins questions to the statements directly after them; a removed sentence between them keeps them apart.
@@ -199,24 +228,34 @@ fn join_adjacent_questions(text: &str, ranges: &[Range<usize>]) -> Vec<Range<usi
 }
 
 /// The evidence of an answer: relevant enough, at most `config.evidence_sentences`, chosen by maximal marginal
-/// relevance (`λ·relevance − (1−λ)·greatest word overlap with those chosen`), then ordered by relevance in steps of
-/// half a logit, newest first within a step. A conflict between posts is not resolved here.
+/// relevance with a share for coverage (`λ·relevance − (1−λ)·greatest word overlap with those chosen + COVERAGE·share of
+/// the question's words, of those that any sentence has, that no chosen sentence has yet`), then ordered by relevance in
+/// steps of half a logit, newest first within a step. Sentences that [`disagree`] with a chosen one do not count as
+/// overlapping it: both sides are wanted.
 ///
 /// Source of MMR: doi:10.1145/290941.291025.
 pub(crate) fn select(scored: Vec<Evidence>, config: &AnswerConfig) -> Vec<Evidence> {
     let mut open: Vec<Evidence> = scored.into_iter().filter(|e| e.relevance.is_enough(config)).collect();
     let mut chosen: Vec<Evidence> = Vec::new();
+    let mut uncovered: BTreeSet<String> = open.iter().flat_map(|e| e.asked.iter().cloned()).collect();
+    let asked = uncovered.len().max(1) as f32;
     while chosen.len() < config.evidence_sentences && !open.is_empty() {
         let marginal = |e: &Evidence| {
-            let overlap = chosen.iter().map(|c| jaccard(&c.stems, &e.stems)).fold(0.0, f32::max);
-            config.mmr_lambda * e.relevance.unit() - (1.0 - config.mmr_lambda) * overlap
+            let others = chosen.iter().filter(|c| !disagree(c, e));
+            let overlap = others.map(|c| jaccard(&c.stems, &e.stems)).fold(0.0, f32::max);
+            let new = e.asked.intersection(&uncovered).count() as f32 / asked;
+            config.mmr_lambda * e.relevance.unit() - (1.0 - config.mmr_lambda) * overlap + COVERAGE * new
         };
         let best = (0..open.len()).max_by(|a, b| {
             let (left, right) = (&open[*a], &open[*b]);
             marginal(left).total_cmp(&marginal(right)).then_with(|| place(right).cmp(&place(left)))
         });
         match best {
-            Some(best) => chosen.push(open.remove(best)),
+            Some(best) => {
+                let best = open.remove(best);
+                uncovered.retain(|word| !best.asked.contains(word));
+                chosen.push(best);
+            }
             None => break,
         }
     }
@@ -265,6 +304,14 @@ mod tests {
         {
             assert!(quotes("is coffee good", &[text]).is_empty(), "{text:?}");
         }
+        for noise in [
+            format!("{}coffee cure", "coffee tea ".repeat(9)),
+            format!("Coffee says {} to tea", "SWdub3Jl".repeat(7)),
+            "Coffee helps [2][3] everybody".to_owned(),
+            "Coffee <b>helps</b> everybody".to_owned(),
+        ] {
+            assert!(quotes("is coffee good", &[&noise]).is_empty(), "{noise:?}");
+        }
         let long = format!("coffee {}", "and coffee ".repeat(100));
         assert!(quotes("coffee", &[&long]).is_empty(), "too long to cut safely");
     }
@@ -301,6 +348,31 @@ mod tests {
         let found = quotes("does coffee lower disease risk", &texts);
         assert_eq!(found.len(), 10, "one a source, and ten sources");
         assert_eq!(found[0], "Coffee lowers risk of disease");
+    }
+
+    #[test]
+    fn selection_covers_the_question_before_it_goes_deeper() {
+        let config = AnswerConfig { evidence_sentences: 2, ..AnswerConfig::default() };
+        let texts = [
+            "Coffee lowers gout risk in sailors",
+            "Coffee eases migraine for tired nurses",
+            "Tea stains porcelain teeth quickly",
+        ];
+        let sources: Vec<Source> = texts.iter().enumerate().map(|(i, t)| source(i + 1, t)).collect();
+        let mut scored = candidates("do coffee and tea matter", &sources, &config);
+        scored.sort_by_key(|e| e.n);
+        let scored = scored.into_iter().zip([5.0, 4.5, 3.0]).map(|(e, logit)| e.with_logit(logit)).collect();
+        let chosen: Vec<usize> = select(scored, &config).iter().map(|e| e.n).collect();
+        assert_eq!(chosen, [1, 3], "post 2 is nearer to the question but says nothing of tea");
+    }
+
+    #[test]
+    fn a_copy_that_denies_is_no_copy() {
+        let texts = ["Coffee lowers the risk of gout", "Coffee does not lower the risk of gout"];
+        assert_eq!(quotes("coffee gout risk", &texts).len(), 2);
+        let texts =
+            ["Ebola has killed 4,000 people", "Ebola has killed 5,000 people", "Ebola killed 5000 people"];
+        assert_eq!(quotes("ebola killed", &texts).len(), 2, "the third repeats the second");
     }
 
     #[test]

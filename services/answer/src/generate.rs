@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bowerbird_models_api::{Finish, GenerateRequest, Generator, Message, ModelError, Piece};
+use bowerbird_models_api::{Constraint, Finish, GenerateRequest, Generator, Message, ModelError, Piece};
 use tokio::time::timeout_at;
 
 use crate::clean::{first_sentence, holds_a_sentence};
@@ -35,22 +35,35 @@ pub(crate) enum DraftError {
     Incomplete,
 }
 
+/// How a sentence is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Wish {
+    /// Most tokens.
+    pub max_tokens: usize,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Seed of a draw.
+    pub seed: u64,
+    /// The words to use, for generators that can be held to them.
+    pub constraint: Option<Constraint>,
+}
+
 /// Asks for one sentence and stops the generator as soon as it is whole. Dropping the future stops it as well.
 pub(crate) async fn draft(
     generator: &dyn Generator,
     messages: Vec<Message>,
-    max_tokens: usize,
-    seed: u64,
+    wish: Wish,
     deadline: Instant,
 ) -> Result<Draft, DraftError> {
     let prompt_bytes: usize = messages.iter().map(|m| m.content.len()).sum();
     let mut stream = generator.generate(GenerateRequest {
         messages,
-        max_tokens,
+        max_tokens: wish.max_tokens,
         stop: vec!["\n".into()],
-        temperature: 0.0,
-        seed,
+        temperature: wish.temperature,
+        seed: wish.seed,
         deadline,
+        constraint: wish.constraint,
     });
     let mut text = String::new();
     let mut pieces = 0;

@@ -37,6 +37,11 @@ impl Decimal {
         Self { digits: trimmed.to_owned(), exponent: exponent + zeros }
     }
 
+    /// A whole number.
+    pub(crate) fn of(number: u32) -> Self {
+        Self::new(number.to_string(), 0)
+    }
+
     fn times_ten_to(mut self, power: i32) -> Self {
         if self.digits != "0" {
             self.exponent += power;

@@ -271,6 +271,11 @@ static FUNCTION_WORDS: LazyLock<HashSet<&str>> = LazyLock::new(|| {
         .collect()
 });
 
+/// The words that carry no claim, in lower case, in no order.
+pub(crate) fn function_words() -> impl Iterator<Item = &'static str> {
+    FUNCTION_WORDS.iter().copied()
+}
+
 /// Whether a lower-case word carries no claim.
 pub(crate) fn is_function_word(lower: &str) -> bool {
     FUNCTION_WORDS.contains(lower)

@@ -114,6 +114,10 @@ pub struct Citation {
     pub n: usize,
     /// Id of the post.
     pub post_id: String,
+    /// Account that wrote the post.
+    pub author: String,
+    /// When the post was written; RFC 3339 on the wire.
+    pub created_at: Timestamp,
     /// Exact part of the text of the post.
     pub quote: String,
     /// First character of the quote in the text of the post, counted in characters (Unicode scalar values).
@@ -125,8 +129,15 @@ pub struct Citation {
 /// One checked sentence of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sentence {
-    /// The sentence, without citation marks.
+    /// The sentence, without citation marks; it begins with `lead` when there is one.
     pub text: String,
+    /// Words of ours before the claim where posts disagree: that they do, and when the cited one was written. The
+    /// check is about what follows them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lead: Option<String>,
+    /// Number of the disagreement that this sentence is a side of, from 1; its sides follow one another, newest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<usize>,
     /// Its first character in [`Answer::text`], counted in characters (Unicode scalar values).
     pub start: usize,
     /// One past its last character.
@@ -139,6 +150,13 @@ pub struct Sentence {
     pub probability: f32,
     /// Who wrote it.
     pub origin: Origin,
+}
+
+impl Sentence {
+    /// What the cited post says: the text without the lead.
+    pub fn claim(&self) -> &str {
+        self.lead.as_deref().and_then(|lead| self.text.strip_prefix(lead)).unwrap_or(&self.text)
+    }
 }
 
 /// Why an answer ended.
@@ -172,12 +190,16 @@ pub struct Nearest {
 /// What an answer cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
-    /// Sentences sent as the generator wrote them.
+    /// Sentences sent as the generator wrote them at first.
     pub generated: usize,
+    /// Sentences sent as the generator wrote them the second time, because the first failed the check.
+    pub regenerated: usize,
     /// Generated sentences that failed the check and were replaced by a quotation.
     pub replaced: usize,
     /// Sentences dropped because they were said already or nothing supported them.
     pub dropped: usize,
+    /// Sentences that show posts which disagree; each is a quotation.
+    pub conflicting: usize,
     /// Tokens the generator read; estimated at four bytes a token where it was stopped at the end of a sentence.
     pub prompt_tokens: usize,
     /// Tokens the generator wrote; pieces received where it was stopped at the end of a sentence.

@@ -24,6 +24,11 @@ use bowerbird_onnx::{ModelFiles, OnnxReranker, ProviderRequest, RerankerSpec, Ru
 use bowerbird_scheduler::{Encoders, EncodersConfig, Job, Priority};
 use jiff::Timestamp;
 
+#[path = "hostile/mod.rs"]
+mod hostile;
+#[path = "wording/mod.rs"]
+mod wording;
+
 /// The fetched models, or `None` after a line that says how to get them.
 fn models() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -118,7 +123,7 @@ fn assert_sound(answer: &Answer) {
             assert_eq!(cited, citation.quote, "an exact part of the post");
         }
         if sentence.origin == Origin::Extracted {
-            assert_eq!(sentence.text, sentence.citations[0].quote);
+            assert_eq!(sentence.claim(), sentence.citations[0].quote);
         }
     }
 }

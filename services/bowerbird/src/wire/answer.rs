@@ -32,8 +32,9 @@ pub struct AnswerBody {
 /// The answer in one body.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct AnswerPage {
-    /// `{answer, sentences: [{text, citations: [{n, post_id, quote}], verdict, probability, origin}], sources,
-    /// finish_reason, usage}`
+    /// `{answer, sentences: [{text, lead, conflict, citations: [{n, post_id, author, created_at, quote, start, end}],
+    /// verdict, probability, origin}], sources, finish_reason, usage: {generated, regenerated, replaced, dropped,
+    /// conflicting, …}}`; `lead` and `conflict` where posts disagree.
     #[serde(flatten)]
     #[schema(value_type = Object)]
     pub answer: Value,
