@@ -9,13 +9,14 @@ use bowerbird_scheduler::{Encoders, Job, Priority};
 use metrics::{counter, histogram};
 use tokio::sync::mpsc;
 
-use crate::check::{Limits, Reason, Support, check};
+use crate::check::{Limits, Reason, Support, check, check_aligned};
 use crate::config::AnswerConfig;
 use crate::evidence::{Evidence, Relevance, candidates, select};
 use crate::generate::{DraftError, draft};
 use crate::injection::addresses_the_reader_machine;
 use crate::prompt::messages;
 use crate::render::{Placer, render};
+use crate::support::{Alignment, ask};
 use crate::text::{containment, content_stems, normal, tokens};
 use crate::types::{
     Answer, AnswerError, AnswerEvent, AnswerRequest, FinishReason, Nearest, Origin, Sentence, StillThere,
@@ -323,23 +324,23 @@ impl Inner {
 
         let limits = Limits::from(&self.config);
         let job = Job { priority: Priority::AnswerCheck, deadline: Some(request.deadline) };
-        let (quote, said): ([Arc<str>; 1], [Arc<str>; 1]) =
-            ([evidence.quote.as_str().into()], [text.as_str().into()]);
-        let (supports, answers) = tokio::join!(
-            self.encoders.score(&text, &quote, job),
+        let alignment = Alignment::new(&text, &[&evidence.quote]);
+        let said: [Arc<str>; 1] = [text.as_str().into()];
+        let (scores, answers) = tokio::join!(
+            ask(&self.encoders, &alignment, job),
             self.encoders.score(&request.question, &said, job)
         );
-        let scores = supports.into_iter().chain(answers).collect::<Result<Vec<_>, _>>();
-        let (logit, relevance) = match scores.as_deref() {
-            Ok([logit, relevance]) => (Some(logit.get()), Some(relevance.get())),
-            Ok(_) => (None, None),
-            Err(error) => {
+        let relevance = answers.into_iter().collect::<Result<Vec<_>, _>>();
+        let (scores, relevance) = match (scores.as_ref(), relevance.as_deref()) {
+            (Ok(scores), Ok([relevance])) => (Some(*scores), Some(relevance.get())),
+            (Err(error), _) | (_, Err(error)) => {
                 progress.degraded.insert("check");
                 tracing::warn!(%error, "a generated sentence was not scored, so it is not used");
                 (None, None)
             }
+            _ => (None, None),
         };
-        let mut support = check(&text, &[&evidence.quote], logit, &limits);
+        let mut support = check_aligned(&alignment, &[&evidence.quote], scores.as_ref(), &limits);
         let needed = evidence.relevance.logit().map(|logit| logit - self.config.max_relevance_loss);
         let about = relevance
             .zip(needed)

@@ -25,6 +25,7 @@ mod prompt;
 mod quantities;
 mod render;
 mod sentences;
+pub mod support;
 mod text;
 mod types;
 

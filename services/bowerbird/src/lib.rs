@@ -13,4 +13,5 @@ pub mod http;
 pub mod progress;
 pub mod snapshots;
 pub mod stack;
+pub mod train;
 pub mod wire;
