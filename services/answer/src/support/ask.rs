@@ -10,7 +10,7 @@ use super::align::{Alignment, Scores};
 
 /// Asks the cross-encoder and the embedder; fails when one of the calls does.
 ///
-/// For one sentence against one sentence: two pairs and at most four texts, about 25 ms on one core.
+/// For one sentence against one sentence: two pairs and at most four short texts.
 pub async fn ask(encoders: &Encoders, alignment: &Alignment, job: Job) -> Result<Scores, SchedulerError> {
     let mut logits: HashMap<(&str, &str), f32> = HashMap::new();
     let mut vectors: HashMap<&str, Embedding> = HashMap::new();

@@ -306,7 +306,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let head = "model_name\tdata_source\tknowledge\tmessage\tresponse\tbegin_label\n";
         let rows = |from: usize, to: usize, label: &str| -> String {
-            (from..to).map(|i| format!("m\twow\tfact {i} \"quoted\tm\tsaid {i}\t{label}\n")).collect()
+            let row = |i: usize| format!("m\twow\tfact {i} \"quoted\tm\tsaid {i}\t{label}\n");
+            (from..to).map(row).collect()
         };
         let begin = dir.path().join("begin-wow");
         std::fs::create_dir(&begin).expect("made");

@@ -133,7 +133,9 @@ impl Scorer {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+        let mut key = format!("{:x}", hash.finalize());
+        key.truncate(24);
+        key
     }
 
     fn keep(&self, key: String, value: f32) -> anyhow::Result<()> {
