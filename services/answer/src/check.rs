@@ -1,18 +1,10 @@
 //! Does the evidence say what the sentence says?
 //!
-//! A pure function of the sentence, the evidence it cites and, when there is one, the cross-encoder's logit for the
-//! pair. Hard rules first: numbers, names, links, strong claim words and negations of the sentence must be in the
-//! evidence. Then a logistic function of three measures and one softer rule gives a probability:
-//!
-//! ```text
-//! z = -27.6 + 20·containment + 10·order + 0.25·clamp(logit, -10, 10) - 5·[hedge lost] - 12·(hard rules broken)
-//! p = 1 / (1 + e^-z)
-//! ```
-//!
-//! The constants are set by hand so that a faithful restatement (containment 1, order 1, logit above 4) is near .97,
-//! one unknown content word in five is partial, and a sentence of the right words in the wrong order ("statins beat
-//! aspirin" for "aspirin beats statins") is not supported. They are no calibration: that needs labelled pairs, and
-//! would replace [`probability`] alone.
+//! A pure function of the sentence, the evidence it cites and, when they were asked, what the models say of the two.
+//! Hard rules first: numbers, names, links, strong claim words and negations of the sentence must be in the evidence.
+//! A classifier learnt from judged pairs ([`crate::support`]) gives the probability that the evidence supports the
+//! sentence, and the verdict follows from it unless a hard rule is broken, a hedge was lost or the words stand in
+//! another order. What is an unbroken part of the evidence needs no classifier.
 
 use std::collections::BTreeSet;
 
@@ -22,6 +14,7 @@ use crate::config::AnswerConfig;
 use crate::facts::{is_hedge, knows, names, negated, unbacked_claims};
 use crate::quantities::quantities;
 use crate::sentences::is_question;
+use crate::support::{Alignment, Scores, SupportModel, features};
 use crate::text::{Kind, Token, containment, content_stems, tokens};
 use crate::types::Verdict;
 
@@ -32,7 +25,7 @@ pub struct Limits {
     pub supported_from: f32,
     /// Least probability of a partly supported sentence.
     pub partial_from: f32,
-    /// Least cross-encoder logit.
+    /// Least cross-encoder logit of the sentence as query and its evidence as passage.
     pub min_logit: f32,
 }
 
@@ -106,42 +99,36 @@ pub struct Support {
     pub reasons: Vec<Reason>,
 }
 
-/// What [`probability`] weighs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Measures {
-    /// Share of the sentence's content words that the evidence has.
-    containment: f32,
-    /// Share of those that stand in the evidence in the same order.
-    order: f32,
-    /// Cross-encoder logit, 0 when there is none.
-    logit: f32,
-    hedge_lost: bool,
-    hard: usize,
-}
-
-/// See the module for the formula.
-fn probability(m: &Measures) -> f32 {
-    let hedge = if m.hedge_lost { 5.0 } else { 0.0 };
-    let z = -27.6 + 20.0 * m.containment + 10.0 * m.order + 0.25 * m.logit.clamp(-10.0, 10.0)
-        - hedge
-        - 12.0 * m.hard as f32;
-    1.0 / (1.0 + (-z).exp())
-}
+/// What a broken hard rule leaves of the probability. The rule decides; this keeps the number from saying otherwise.
+const VETOED: f32 = 0.04;
+/// What a lost hedge or another order of words leaves of the probability: such a sentence is partly supported at best.
+/// Judged pairs hold too few of them to learn it.
+const DOUBTED: f32 = 0.5;
+/// With less of its content words in the order of the evidence, a sentence may have turned round who does what.
+const LEAST_ORDER: f32 = 0.5;
 
 /// Checks `sentence` against the texts it cites.
 ///
 /// Facts may come from any of the texts; negations, hedges and word order are compared with the one that shares most
-/// content words. `logit` is the greatest cross-encoder logit over (sentence, text) pairs. Without one, the rules that
-/// need it are silent: good enough for a quotation, and callers must not send generated text on it. A sentence whose
-/// words are an unbroken part of a text has probability 1 unless a hard rule or a lost hedge speaks against it.
-pub fn check(sentence: &str, evidence: &[&str], logit: Option<f32>, limits: &Limits) -> Support {
-    let logit = logit.filter(|logit| logit.is_finite());
-    let said = tokens(sentence);
+/// content words. A sentence whose words are an unbroken part of a text has probability 1 unless a hard rule or a lost
+/// hedge speaks against it. Nothing else can be supported without `scores`.
+pub fn check(sentence: &str, evidence: &[&str], scores: Option<&Scores>, limits: &Limits) -> Support {
+    check_aligned(&Alignment::new(sentence, evidence), evidence, scores, limits)
+}
+
+/// [`check`] of a sentence that was laid beside its `evidence` already.
+pub(crate) fn check_aligned(
+    alignment: &Alignment,
+    evidence: &[&str],
+    scores: Option<&Scores>,
+    limits: &Limits,
+) -> Support {
+    let scores = scores.filter(|scores| scores.are_finite());
+    let (sentence, said) = (alignment.claim.text.as_str(), &alignment.claim.tokens);
     let texts: Vec<Vec<Token>> = evidence.iter().map(|text| tokens(text)).collect();
     let all: Vec<Token> = texts.iter().flatten().cloned().collect();
-    let words: Vec<String> = content_stems(&said);
-    let set: BTreeSet<String> = words.iter().cloned().collect();
-    let shares = |text: &[Token]| containment(&set, &content_stems(text).into_iter().collect());
+    let (words, set) = (&alignment.claim.stems, &alignment.claim.set);
+    let shares = |text: &[Token]| containment(set, &content_stems(text).into_iter().collect());
     let best = (0..texts.len())
         .max_by(|a, b| shares(&texts[*a]).total_cmp(&shares(&texts[*b])).then(b.cmp(a)))
         .map(|at| (texts[at].as_slice(), evidence[at]));
@@ -149,41 +136,46 @@ pub fn check(sentence: &str, evidence: &[&str], logit: Option<f32>, limits: &Lim
         return Support { verdict: Verdict::Unsupported, probability: 0.0, reasons: vec![Reason::Words] };
     };
 
-    let mut reasons: BTreeSet<Reason> = hard_rules(&said, &all, best).into_iter().collect();
+    let mut reasons: BTreeSet<Reason> = hard_rules(said, &all, best).into_iter().collect();
     if is_question(sentence) && !is_question(best_text) {
         reasons.insert(Reason::Question);
     }
-    if logit.is_some_and(|logit| logit < limits.min_logit) {
+    if scores.is_some_and(|scores| scores.whole < limits.min_logit) {
         reasons.insert(Reason::Relevance);
     }
     let hedge_lost =
-        (has_hedge(best) || best_text.contains('?')) && !has_hedge(&said) && !sentence.contains('?');
+        (has_hedge(best) || best_text.contains('?')) && !has_hedge(said) && !sentence.contains('?');
     if hedge_lost {
         reasons.insert(Reason::Hedge);
     }
-    let measures = Measures {
-        containment: shares(&all),
-        order: order(&words, &content_stems(best)),
-        logit: logit.unwrap_or(0.0),
-        hedge_lost,
-        hard: reasons.iter().filter(|r| r.is_hard()).count(),
-    };
-    let probability = if measures.hard == 0 && !hedge_lost && is_part_of(&said, best) {
+    // What is denied of whom hangs on the order of the words.
+    let order = order(words, &content_stems(best));
+    let least_order = if negated(said).is_empty() { LEAST_ORDER } else { 1.0 };
+    let is_part = is_part_of(said, best);
+    let doubted = hedge_lost || (order < least_order && !is_part);
+    let broken = reasons.iter().any(|reason| reason.is_hard());
+    let mut probability = if is_part && !broken && !doubted {
         1.0
     } else {
-        probability(&measures)
+        let model = SupportModel::shipped();
+        scores.map_or(0.0, |scores| model.probability(&features(alignment, scores)))
     };
-    let verdict = if measures.hard > 0 || probability < limits.partial_from {
+    if broken {
+        probability *= VETOED;
+    } else if doubted {
+        probability *= DOUBTED;
+    }
+    let verdict = if broken || probability < limits.partial_from {
         Verdict::Unsupported
-    } else if probability < limits.supported_from {
+    } else if doubted || probability < limits.supported_from {
         Verdict::Partial
     } else {
         Verdict::Supported
     };
-    if verdict != Verdict::Supported && measures.containment < 1.0 {
+    if verdict != Verdict::Supported && shares(&all) < 1.0 {
         reasons.insert(Reason::Words);
     }
-    if verdict != Verdict::Supported && measures.order < 1.0 {
+    if verdict != Verdict::Supported && order < 1.0 {
         reasons.insert(Reason::Order);
     }
     Support { verdict, probability, reasons: reasons.into_iter().collect() }
@@ -256,8 +248,20 @@ mod tests {
 
     const LIMITS: Limits = Limits { supported_from: 0.8, partial_from: 0.4, min_logit: 0.0 };
 
+    /// What the models say of a sentence and its evidence that are about one thing.
+    fn scores(logit: f32) -> Scores {
+        Scores {
+            whole: logit,
+            forward: logit,
+            backward: logit,
+            cosine: 0.93,
+            cosine_near: 0.93,
+            cosine_rest: 0.7,
+        }
+    }
+
     fn support(sentence: &str, evidence: &str) -> Support {
-        check(sentence, &[evidence], Some(8.0), &LIMITS)
+        check(sentence, &[evidence], Some(&scores(8.0)), &LIMITS)
     }
 
     #[test]
@@ -349,13 +353,13 @@ mod tests {
     fn the_cross_encoder_can_veto_but_not_absolve() {
         let sentence = "Coffee may lower gout risk.";
         let evidence = "Coffee may lower the risk of gout";
-        assert_eq!(check(sentence, &[evidence], Some(8.0), &LIMITS).verdict, Verdict::Supported);
-        let vetoed = check(sentence, &[evidence], Some(-0.1), &LIMITS);
+        assert_eq!(check(sentence, &[evidence], Some(&scores(8.0)), &LIMITS).verdict, Verdict::Supported);
+        let vetoed = check(sentence, &[evidence], Some(&scores(-0.1)), &LIMITS);
         assert_eq!(
             (vetoed.verdict, vetoed.reasons.contains(&Reason::Relevance)),
             (Verdict::Unsupported, true)
         );
-        let wrong = check("Coffee may lower gout risk by 9%.", &[evidence], Some(99.0), &LIMITS);
+        let wrong = check("Coffee may lower gout risk by 9%.", &[evidence], Some(&scores(99.0)), &LIMITS);
         assert_eq!(wrong.verdict, Verdict::Unsupported);
         assert!(wrong.probability < 0.05, "{wrong:?}");
     }
@@ -373,9 +377,9 @@ mod tests {
     #[test]
     fn facts_may_come_from_any_cited_text() {
         let texts = ["Coffee may lower the risk of gout", "Nina Pham drinks coffee, 3 cups a day"];
-        let found = check("Coffee may lower the risk of gout, 3 cups.", &texts, Some(8.0), &LIMITS);
+        let found = check("Coffee may lower the risk of gout, 3 cups.", &texts, Some(&scores(8.0)), &LIMITS);
         assert!(!found.reasons.contains(&Reason::Number), "{found:?}");
-        assert_eq!(check("Anything.", &[], Some(8.0), &LIMITS).verdict, Verdict::Unsupported);
+        assert_eq!(check("Anything.", &[], Some(&scores(8.0)), &LIMITS).verdict, Verdict::Unsupported);
     }
 
     #[test]
@@ -383,7 +387,7 @@ mod tests {
         let long = "very long ".repeat(5_000);
         for odd in ["", " ", "\u{200b}", "[1]", "?", "🙂", "\0", "%%%", long.as_str()] {
             for (a, b) in [(odd, "coffee lowers risk"), ("coffee lowers risk", odd)] {
-                let found = check(a, &[b], Some(f32::NAN), &LIMITS);
+                let found = check(a, &[b], Some(&scores(f32::NAN)), &LIMITS);
                 assert!((0.0..=1.0).contains(&found.probability), "{odd:?}: {found:?}");
                 assert_eq!(found.verdict, Verdict::Unsupported, "{odd:?}");
             }

@@ -31,6 +31,7 @@ mod quantities;
 mod render;
 mod restate;
 mod sentences;
+pub mod support;
 mod text;
 mod types;
 mod vocabulary;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bowerbird_scheduler::{Job, Priority};
 
-use crate::check::{Limits, Reason, Support, check};
+use crate::check::{Limits, Reason, Support, check_aligned};
 use crate::compose::{Inner, count};
 use crate::evidence::Evidence;
 use crate::generate::{DraftError, Wish, draft};
@@ -13,6 +13,7 @@ use crate::injection::addresses_the_reader_machine;
 use crate::markup::breaks_out;
 use crate::progress::Progress;
 use crate::prompt::messages;
+use crate::support::{Alignment, ask};
 use crate::types::{AnswerRequest, Origin, Verdict};
 use crate::vocabulary::{Freedom, constraint};
 
@@ -89,23 +90,23 @@ impl Inner {
 
         let limits = Limits::from(&self.config);
         let job = Job { priority: Priority::AnswerCheck, deadline: Some(request.deadline) };
-        let (quote, said): ([Arc<str>; 1], [Arc<str>; 1]) =
-            ([evidence.quote.as_str().into()], [text.as_str().into()]);
-        let (supports, answers) = tokio::join!(
-            self.encoders.score(&text, &quote, job),
+        let alignment = Alignment::new(&text, &[&evidence.quote]);
+        let said: [Arc<str>; 1] = [text.as_str().into()];
+        let (scores, answers) = tokio::join!(
+            ask(&self.encoders, &alignment, job),
             self.encoders.score(&request.question, &said, job)
         );
-        let scores = supports.into_iter().chain(answers).collect::<Result<Vec<_>, _>>();
-        let (logit, relevance) = match scores.as_deref() {
-            Ok([logit, relevance]) => (Some(logit.get()), Some(relevance.get())),
-            Ok(_) => (None, None),
-            Err(error) => {
+        let relevance = answers.into_iter().collect::<Result<Vec<_>, _>>();
+        let (scores, relevance) = match (scores.as_ref(), relevance.as_deref()) {
+            (Ok(scores), Ok([relevance])) => (Some(*scores), Some(relevance.get())),
+            (Err(error), _) | (_, Err(error)) => {
                 progress.degraded.insert("check");
                 tracing::warn!(%error, "a generated sentence was not scored, so it is not used");
                 (None, None)
             }
+            _ => (None, None),
         };
-        let mut support = check(&text, &[&evidence.quote], logit, &limits);
+        let mut support = check_aligned(&alignment, &[&evidence.quote], scores.as_ref(), &limits);
         let needed = evidence.relevance.logit().map(|logit| logit - self.config.max_relevance_loss);
         let about = relevance
             .zip(needed)
@@ -120,7 +121,7 @@ impl Inner {
         if support.verdict == Verdict::Supported {
             Ok(Restated::Supported { text, support, again })
         } else {
-            Ok(Restated::Rejected { open: logit.is_some() })
+            Ok(Restated::Rejected { open: scores.is_some() })
         }
     }
 }

@@ -24,7 +24,15 @@ const ABBREVIATIONS: [&str; 22] = [
 
 /// Sentence ranges of `text`, without surrounding white space, in order; at most [`MAX_SENTENCES`].
 pub(crate) fn split(text: &str) -> Vec<Range<usize>> {
+    split_up_to(text, MAX_SENTENCES)
+}
+
+/// [`split`] with another limit.
+pub(crate) fn split_up_to(text: &str, most: usize) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
+    if most == 0 {
+        return found;
+    }
     let mut start = 0;
     for (at, piece) in text.split_sentence_bound_indices() {
         let end = at + piece.len();
@@ -33,7 +41,7 @@ pub(crate) fn split(text: &str) -> Vec<Range<usize>> {
         }
         push(text, start..end, &mut found);
         start = end;
-        if found.len() == MAX_SENTENCES {
+        if found.len() == most {
             break;
         }
     }

@@ -146,7 +146,8 @@ pub struct Sentence {
     pub citations: Vec<Citation>,
     /// Outcome of the check; only supported sentences are sent.
     pub verdict: Verdict,
-    /// The check's score within 0 to 1 (not yet calibrated on labelled pairs).
+    /// Probability that the cited post supports the sentence, calibrated on judged pairs of like length; 1 for an
+    /// unbroken part of the post.
     pub probability: f32,
     /// Who wrote it.
     pub origin: Origin,

@@ -14,13 +14,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bowerbird_answer::support::{Alignment, ask};
 use bowerbird_answer::{
-    Answer, AnswerConfig, AnswerRequest, Answerer, FinishReason, Origin, Source, StillThere, Verdict,
+    Answer, AnswerConfig, AnswerRequest, Answerer, FinishReason, Limits, Origin, Source, StillThere, Verdict,
+    check,
 };
 use bowerbird_llm::{EmbeddedConfig, EmbeddedGenerator};
-use bowerbird_models_api::stub::StubEmbedder;
 use bowerbird_models_api::{Generator, ModelError};
-use bowerbird_onnx::{ModelFiles, OnnxReranker, ProviderRequest, RerankerSpec, Runtime, SessionOptions};
+use bowerbird_onnx::{
+    EmbedderSpec, ModelFiles, OnnxEmbedder, OnnxReranker, Pooling, ProviderRequest, RerankerSpec, Runtime,
+    SessionOptions,
+};
 use bowerbird_scheduler::{Encoders, EncodersConfig, Job, Priority};
 use jiff::Timestamp;
 
@@ -36,7 +40,13 @@ fn models() -> Option<PathBuf> {
         let home = || variable("HOME").unwrap_or_default().join(".cache");
         variable("XDG_CACHE_HOME").unwrap_or_else(home).join("bowerbird/models")
     });
-    let needed = [runtime_library(&root), reranker(&root).model, generator(&root), posts(&root)];
+    let needed = [
+        runtime_library(&root),
+        files(&root, EMBEDDER).model,
+        files(&root, RERANKER).model,
+        generator(&root),
+        posts(&root),
+    ];
     let Some(absent) = needed.iter().find(|path| !path.is_file()) else { return Some(root) };
     let message =
         format!("not run: {} is absent, get it with `cargo run --release -- models fetch`", absent.display());
@@ -50,8 +60,11 @@ fn runtime_library(root: &Path) -> PathBuf {
     root.join("onnxruntime").join(name)
 }
 
-fn reranker(root: &Path) -> ModelFiles {
-    let dir = root.join("ms-marco-MiniLM-L-12-v2");
+const EMBEDDER: &str = "bge-small-en-v1.5";
+const RERANKER: &str = "ms-marco-MiniLM-L-12-v2";
+
+fn files(root: &Path, name: &str) -> ModelFiles {
+    let dir = root.join(name);
     ModelFiles {
         model: dir.join("model.onnx"),
         tokenizer: dir.join("tokenizer.json"),
@@ -67,15 +80,29 @@ fn posts(root: &Path) -> PathBuf {
     root.join("demo-posts/healthtweets.zip")
 }
 
-/// The real cross-encoder; answers need no embedder, so that one is a stub.
+/// The real embedder and cross-encoder.
 fn encoders(root: &Path) -> Encoders {
     let runtime = Runtime::load(&runtime_library(root)).expect("the fetched library loads");
     let options = SessionOptions { providers: ProviderRequest::Cpu, ..SessionOptions::default() };
     Encoders::start(EncodersConfig::default(), |_| {
-        let spec = RerankerSpec::new("ms-marco-MiniLM-L-12-v2", 512);
-        let model = OnnxReranker::open(&runtime, &reranker(root), spec, &options)
-            .map_err(|e| ModelError::Failed { model: "reranker".into(), message: e.to_string() })?;
-        Ok((Box::new(StubEmbedder::new(8)), Box::new(model)))
+        let failed = |name: &str, e: &dyn std::error::Error| ModelError::Failed {
+            model: name.into(),
+            message: e.to_string(),
+        };
+        let spec = EmbedderSpec {
+            name: EMBEDDER.into(),
+            dim: 384,
+            pooling: Pooling::Cls,
+            query_prefix: "Represent this sentence for searching relevant passages: ".into(),
+            passage_prefix: String::new(),
+            max_tokens: 512,
+        };
+        let embedder = OnnxEmbedder::open(&runtime, &files(root, EMBEDDER), spec, &options)
+            .map_err(|e| failed(EMBEDDER, &e))?;
+        let spec = RerankerSpec::new(RERANKER, 512);
+        let reranker = OnnxReranker::open(&runtime, &files(root, RERANKER), spec, &options)
+            .map_err(|e| failed(RERANKER, &e))?;
+        Ok((Box::new(embedder), Box::new(reranker)))
     })
     .expect("starts")
 }
@@ -152,6 +179,61 @@ async fn coffee_is_answered_from_the_posts() {
     let refused = answerer.answer(request("How tall is the Eiffel Tower?", sources)).await;
     assert_eq!(refused.summary.finish_reason, FinishReason::RefusedNoEvidence, "{refused:?}");
     assert!(refused.sentences.is_empty() && refused.summary.reason.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_committed_weights_separate_plain_pairs() {
+    let Some(root) = models() else { return };
+    let encoders = encoders(&root);
+    let job = Job { priority: Priority::AnswerCheck, deadline: None };
+    let limits = Limits::from(&AnswerConfig::default());
+    let mut spent = Vec::new();
+    for (evidence, faithful, broken) in [
+        (
+            "Daily Coffee May Lower Your Skin Cancer Risk",
+            "Daily coffee may lower your risk of skin cancer.",
+            "Daily coffee may lower your grocery bill and electricity costs.",
+        ),
+        (
+            "More than 4000 people have died from the Ebola outbreak",
+            "More than 4,000 people have died from Ebola.",
+            "More than 9,000 people have died from Ebola.",
+        ),
+        (
+            "Dallas nurse Nina Pham is now free of the virus, officials say",
+            "Nina Pham is now free of the virus, officials say.",
+            "Amber Vinson is now free of the virus, officials say.",
+        ),
+        (
+            "This Year\u{2019}s Flu Shot Is Only 23% Effective",
+            "The flu shot is only 23 percent effective this year.",
+            "I think I should get my flu shot, do you like it too?",
+        ),
+        (
+            "Aspirin might combat some cancers, a study finds",
+            "A study finds aspirin might combat some cancers.",
+            "Aspirin never combats cancers, a study finds.",
+        ),
+    ] {
+        let mut found = Vec::new();
+        for sentence in [faithful, broken] {
+            let begun = Instant::now();
+            let alignment = Alignment::new(sentence, &[evidence]);
+            let scores = ask(&encoders, &alignment, job).await.expect("scored");
+            found.push(check(sentence, &[evidence], Some(&scores), &limits));
+            spent.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+        println!("{faithful}: {:?}\n{broken}: {:?}", found[0], found[1]);
+        assert_eq!(found[0].verdict, Verdict::Supported, "{faithful}: {:?}", found[0]);
+        assert_ne!(found[1].verdict, Verdict::Supported, "{broken}: {:?}", found[1]);
+        assert!(found[0].probability > found[1].probability + 0.3, "{found:?}");
+    }
+    spent.sort_by(f64::total_cmp);
+    println!(
+        "a check took {:.1} ms (median), {:.1} ms (slowest)",
+        spent[spent.len() / 2],
+        spent[spent.len() - 1]
+    );
 }
 
 /// Thirty questions the posts say something about, then ten they do not.

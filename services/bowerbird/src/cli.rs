@@ -52,6 +52,8 @@ pub enum Command {
     /// Learn from judged queries when the cross-encoder is worth its time, and write a profile for `[search]
     /// rerank_profile`.
     Tune(TuneArgs),
+    /// Fit weights to judged data.
+    Train(TrainArgs),
     /// Manage ads.
     Ads(AdsArgs),
     /// Fetch, list and verify model files.
@@ -249,6 +251,8 @@ pub struct EvalArgs {
 pub enum EvalCommand {
     /// nDCG@10, MRR@10, recall@100 and latency of every stage on a BEIR folder.
     Retrieval(EvalRetrievalArgs),
+    /// AUROC, precision, recall and calibration of the support check of answers on judged claims.
+    Answers(EvalAnswersArgs),
 }
 
 /// A stage whose ranking is judged.
@@ -322,6 +326,56 @@ pub struct TuneArgs {
     /// Print the profile as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `bowerbird eval answers`
+#[derive(Debug, Args)]
+pub struct EvalAnswersArgs {
+    /// Folder with any of `begin-wow`, `expertqa-citations`, `summedits`; measured on the part that the weights were not
+    /// learnt from.
+    #[arg(long, value_name = "DIR", required_unless_present = "dataset", conflicts_with = "dataset")]
+    pub data: Option<PathBuf>,
+    /// JSONL of `{"claim", "evidence", "label": 0|1}`; measured on all of it.
+    #[arg(long, value_name = "FILE")]
+    pub dataset: Option<PathBuf>,
+    /// Keep what the models say of the pairs here and use it again.
+    #[arg(long, value_name = "FILE")]
+    pub scores: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `bowerbird train`
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// What to fit.
+    #[command(subcommand)]
+    pub what: TrainCommand,
+}
+
+/// What to fit.
+#[derive(Debug, Subcommand)]
+pub enum TrainCommand {
+    /// The weights of the support check of answers.
+    Support(TrainSupportArgs),
+}
+
+/// `bowerbird train support`
+#[derive(Debug, Args)]
+pub struct TrainSupportArgs {
+    /// Folder with any of `begin-wow`, `expertqa-citations`, `summedits`.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Write the weights here, and what they were learnt from to `NAME_report.json` beside them.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Keep what the models say of the pairs here and use it again; half an hour of work on two cores.
+    #[arg(long, value_name = "FILE")]
+    pub scores: Option<PathBuf>,
+    /// Write every pair with its features here, as JSONL.
+    #[arg(long, value_name = "FILE")]
+    pub features: Option<PathBuf>,
 }
 
 /// `bowerbird ads`

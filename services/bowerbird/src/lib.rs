@@ -14,4 +14,5 @@ pub mod profile;
 pub mod progress;
 pub mod snapshots;
 pub mod stack;
+pub mod train;
 pub mod wire;

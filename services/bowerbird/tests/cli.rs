@@ -44,7 +44,7 @@ const POSTS: &str = r#"{"id":"1","text":"Nine ways to fall asleep faster","autho
 #[test]
 fn help_is_0_and_a_wrong_command_line_is_2() {
     for command in [
-        "demo", "serve", "index", "search", "ask", "eval", "tune", "ads", "models", "doctor", "snapshot",
+        "demo", "serve", "index", "search", "ask", "eval", "tune", "train", "ads", "models", "doctor", "snapshot",
         "restore",
     ] {
         check(&mut bowerbird(&[command, "--help"]), 0, &["Usage"]);
@@ -158,6 +158,81 @@ fn a_damaged_index_file_is_named_and_mended() {
     );
     check(&mut bowerbird(&["doctor", "--data-dir", data, "--repair"]), 0, &["vector index"]);
     check(&mut bowerbird(&["search", "--data-dir", data, "sleep"]), 0, &["Nine ways to fall asleep faster"]);
+}
+
+/// A folder with a small `begin-wow`: every second reply repeats what it knows, the others talk of themselves.
+fn judged(dir: &Path) {
+    let things = ["coffee", "tea", "yoga", "sleep", "running", "aspirin", "sugar", "wine", "fish", "salt"];
+    let rows = |from: usize, to: usize| -> String {
+        let row = |i: usize| {
+            let known = format!("{} study number {i} found lower risk of gout.", things[i % things.len()]);
+            let (reply, label) = if (i / things.len()).is_multiple_of(2) {
+                (known.clone(), "Fully attributable")
+            } else {
+                ("I love my garden, do you have one?".to_owned(), "Not fully attributable")
+            };
+            format!("m\twow\t{known}\tm\t{reply}\t{label}\n")
+        };
+        (from..to).map(row).collect()
+    };
+    let head = "model_name\tdata_source\tknowledge\tmessage\tresponse\tbegin_label\n";
+    let begin = dir.join("begin-wow");
+    std::fs::create_dir(&begin).expect("made");
+    std::fs::write(begin.join("begin_dev_wow.tsv"), format!("{head}{}", rows(0, 40))).expect("written");
+    std::fs::write(begin.join("begin_test_wow.tsv"), format!("{head}{}", rows(40, 100))).expect("written");
+}
+
+#[test]
+fn the_support_check_is_measured_on_a_folder_and_on_a_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    check(&mut bowerbird(&["eval", "answers"]), 2, &["--data"]);
+    check(
+        &mut bowerbird(&["eval", "answers", "--data", &at("")]),
+        1,
+        &["begin-wow, expertqa-citations, summedits"],
+    );
+    judged(dir.path());
+    let json = |args: &[&str]| -> serde_json::Value {
+        let output = bowerbird(args).output().expect("the binary runs");
+        assert!(output.status.success(), "{}", text(&output));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let report = json(&["eval", "answers", "--data", &at(""), "--scores", &at("scores"), "--json"]);
+    assert!(report["auroc"].as_f64().is_some_and(|auroc| auroc > 0.99), "{report}");
+    let set = &report["sets"]["begin-wow"];
+    assert!(
+        set["pairs"].as_u64().is_some_and(|pairs| (10..60).contains(&pairs)),
+        "held-out pairs only: {report}"
+    );
+    assert_eq!(set["risk_coverage"].as_array().map(Vec::len), Some(10));
+    for part in ["threshold", "precision", "recall", "baselines"] {
+        assert!(!report[part].is_null(), "{part}: {report}");
+    }
+    let own = r#"{"claim": "Coffee lowers gout risk.", "evidence": "Coffee lowers the risk of gout", "label": 1}
+{"claim": "Tea is purple, I think.", "evidence": "Coffee lowers the risk of gout", "label": 0}
+"#;
+    std::fs::write(dir.path().join("own.jsonl"), own).expect("written");
+    let report = json(&["eval", "answers", "--dataset", &at("own.jsonl"), "--json"]);
+    assert_eq!((report["pairs"].as_u64(), report["auroc"].as_f64()), (Some(2), Some(1.0)), "{report}");
+}
+
+#[test]
+fn training_the_support_check_twice_gives_the_same_weights() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    judged(dir.path());
+    for out in ["a.json", "b.json"] {
+        let args = ["train", "support", "--data", &at(""), "--scores", &at("scores"), "--out", &at(out)];
+        check(&mut bowerbird(&args), 0, &["begin-wow", "threshold"]);
+    }
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("written");
+    assert_eq!(read("a.json"), read("b.json"));
+    let report: serde_json::Value = serde_json::from_str(&read("a_report.json")).expect("JSON");
+    assert!(
+        report["learnt_from"]["begin-wow"]["pairs"].as_u64().is_some_and(|pairs| pairs >= 40),
+        "{report}"
+    );
 }
 
 #[test]

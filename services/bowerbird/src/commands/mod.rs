@@ -16,11 +16,11 @@ use std::path::Path;
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command, EvalCommand};
+use crate::cli::{Cli, Command, EvalCommand, TrainCommand};
 use crate::config::Config;
 use crate::progress::Bars;
 use crate::stack::{Parts, Stack};
-use crate::{demo, eval};
+use crate::{demo, eval, train};
 
 /// Exit code of a command that failed: 1, or 2 when a data directory could not be examined.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
@@ -50,6 +50,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Ask(args) => ask::run(&config, args).await,
             Command::Eval(args) => match args.what {
                 EvalCommand::Retrieval(args) => eval::retrieval::run(&config, args).await,
+                EvalCommand::Answers(args) => eval::answers::run(&config, args).await,
+            },
+            Command::Train(args) => match args.what {
+                TrainCommand::Support(args) => train::support::run(&config, args).await,
             },
             Command::Tune(args) => eval::tune::run(&config, args).await,
             Command::Ads(args) => ads::run(&config, args.what).await,

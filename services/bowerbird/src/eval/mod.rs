@@ -1,11 +1,15 @@
 //! Measuring quality and speed on judged data that the user names.
 
 mod ads;
+pub mod answers;
 pub mod beir;
+pub mod binary;
 mod fit;
 mod heads;
 mod learn;
 mod load;
 pub mod measure;
+pub mod pairs;
 pub mod retrieval;
+pub mod scored;
 pub mod tune;
