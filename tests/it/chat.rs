@@ -17,7 +17,7 @@ async fn posts() -> Fixture {
     coffee.links = vec!["https://example.org/coffee".into()];
     let posts = vec![
         coffee,
-        post("coffee-2", "bob", "2014-02-01", "Coffee lowers the risk of liver disease in children too"),
+        post("coffee-2", "bob", "2014-02-01", "Coffee lowers the risk of kidney disease in children"),
         post("shoes", "eve", "2014-03-01", "Running shoes are on sale ☕ today"),
     ];
     let mut models = stub_models("");
@@ -131,8 +131,8 @@ async fn a_follow_up_is_completed_and_a_refusal_says_what_came_nearest() {
         "{reply}"
     );
     let (_, reply) =
-        post_json(&fixture.router, PATH, conversation("What is the capital of Zanzibar island?")).await;
-    assert_eq!(reply["search_query"], "What is the capital of Zanzibar island?");
+        post_json(&fixture.router, PATH, conversation("Which capital has Zanzibar island?")).await;
+    assert_eq!(reply["search_query"], "Which capital has Zanzibar island?");
     assert_eq!(reply["choices"][0]["finish_reason"], "stop");
     let end = &reply["bowerbird"];
     assert_eq!(end["finish_reason"], "refused_no_evidence", "{reply}");
