@@ -89,6 +89,8 @@ async fn the_interface_describes_itself() {
         "/v1/search",
         "/v1/suggest",
         "/v1/answer",
+        "/v1/answer/{stream}",
+        "/v1/chat/completions",
         "/v1/decide",
         "/v1/embeddings",
         "/v1/rerank",

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use bowerbird::stack::cache_dir;
 use bowerbird_models_api::TextRole;
 use bowerbird_scheduler::{Job, Priority};
-use bowerbird_tests::{fixture, real_models};
+use bowerbird_tests::{fixture, post, real_models};
 use serde_json::{Value, json};
 
 /// What is installed, in the versions that were tried.
@@ -32,7 +32,12 @@ async fn the_clients_of_openai_and_cohere_get_what_the_models_give() {
             return;
         }
     };
-    let fixture = fixture(real_models(), Vec::new()).await;
+    let mut coffee =
+        post("coffee", "ann", "2014-05-01", "Drinking coffee every day may lower the risk of liver disease");
+    coffee.links = vec!["https://example.org/coffee".into()];
+    let children = "Doctors say that children should not drink coffee because it disturbs their sleep";
+    let posts = vec![coffee, post("children", "bob", "2014-05-02", children)];
+    let fixture = fixture(real_models(), posts).await;
     let encoders = &fixture.stack.encoders;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let base = format!("http://{}", listener.local_addr().expect("an address"));
@@ -51,6 +56,8 @@ async fn the_clients_of_openai_and_cohere_get_what_the_models_give() {
     let work = json!({
         "embedder": encoders.space().model, "reranker": encoders.reranker_name(),
         "query": QUERY, "texts": texts, "documents": documents,
+        "question": "Does coffee lower the risk of liver disease?", "follow_up": "and for children?",
+        "unanswerable": "How tall is the Eiffel Tower in Paris?",
     });
     let got = tokio::task::spawn_blocking(move || run(&python, &base, &work)).await.expect("not cancelled");
     let got = got.unwrap_or_else(|error| panic!("{error:?}"));
@@ -88,11 +95,14 @@ async fn the_clients_of_openai_and_cohere_get_what_the_models_give() {
         "{got}"
     );
 
+    chats(&got);
     for (name, kind, status, part) in [
         ("unknown_model", "NotFoundError", 404, "text-embedding-3-small"),
         ("empty", "BadRequestError", 400, "input[1] is empty"),
         ("tokens", "BadRequestError", 400, "token ids are not taken"),
         ("no_documents", "BadRequestError", 400, "documents is empty"),
+        ("chat_model", "NotFoundError", 404, "gpt-4o"),
+        ("chat_last", "BadRequestError", 400, "expected user"),
         ("unknown_reranker", "NotFoundError", 404, encoders.reranker_name()),
     ] {
         let refusal = &got["refusals"][name];
@@ -104,6 +114,36 @@ async fn the_clients_of_openai_and_cohere_get_what_the_models_give() {
         assert!(refusal["message"].as_str().is_some_and(|text| text.contains(part)), "{name}: {refusal}");
     }
     server.abort();
+}
+
+/// What the client of OpenAI made of a chat: an answer with its places, a streamed follow-up, a refusal.
+fn chats(got: &Value) {
+    let chat = &got["chat"];
+    assert_eq!(chat["finish_reason"], "stop", "{chat}");
+    let note = &chat["annotations"][0];
+    let place = |field: &str| usize::try_from(note[field].as_u64().expect("a place")).expect("small");
+    let content: Vec<char> = chat["content"].as_str().expect("words").chars().collect();
+    let cited: String = content[place("start_index")..place("end_index")].iter().collect();
+    assert!(cited.contains("liver disease"), "{cited}");
+    assert_eq!(
+        (&note["url"], &note["title"]),
+        (&json!("https://example.org/coffee"), &json!("@ann, 2014-05-01"))
+    );
+    assert!(
+        chat["usage"]["total_tokens"].is_u64() && chat["search_results"][0]["post_id"].is_string(),
+        "{chat}"
+    );
+
+    let stream = &got["stream"];
+    assert_eq!(stream["finish_reasons"], json!(["stop"]), "{stream}");
+    assert_eq!(stream["search_query"], "coffee lower risk liver disease for children");
+    assert!(stream["content"].as_str().is_some_and(|text| text.contains("coffee")), "{stream}");
+    assert!(stream["usage"]["total_tokens"].is_u64(), "{stream}");
+
+    let refused = &got["refused"];
+    assert_eq!(refused["finish_reason"], "stop", "{refused}");
+    assert_eq!(refused["bowerbird"]["finish_reason"], "refused_no_evidence", "{refused}");
+    assert!(refused["bowerbird"]["nearest"][0]["post_id"].is_string(), "{refused}");
 }
 
 fn vector(value: &Value) -> Vec<f32> {

@@ -1,8 +1,11 @@
 //! Behaviour across crates.
 
 mod ads_apart;
+mod answer_cache;
+mod answer_stream;
 mod bad_input;
 mod browser;
+mod chat;
 mod clients;
 mod concurrency;
 mod gate;

@@ -1,17 +1,23 @@
 //! What several of these tests need: the demo, served on a port of its own.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
+
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
 
 use bowerbird::cli::PostCount;
 use bowerbird::demo;
 use bowerbird::http::router;
 use bowerbird::stack::{Stack, cache_dir, model_store};
 use bowerbird_catalog::{Catalog, Silent};
+use bowerbird_models_api::{Finish, GenerateRequest, GenerationStream, Generator, Piece, Usage};
 use bowerbird_tests::{post, test_config, write};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
+use tower::ServiceExt;
 
 /// How many demo posts the tests index: enough for the sample queries, few enough for a minute.
 const POSTS: usize = 2500;
@@ -72,4 +78,67 @@ pub async fn running_demo() -> &'static str {
         format!("http://{}", told.await.expect("the server starts"))
     };
     ADDRESS.get_or_init(start).await
+}
+
+/// A server-sent event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sent {
+    /// Its id; empty when it has none.
+    pub id: String,
+    /// Its name; empty when it has none.
+    pub name: String,
+    /// Its data as JSON, or as a string.
+    pub data: Value,
+}
+
+/// The events of `text`; comments are no events.
+pub fn parse_events(text: &str) -> Vec<Sent> {
+    let mut events = Vec::new();
+    for block in text.split("\n\n") {
+        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        if let Some(data) = field("data:") {
+            events.push(Sent {
+                id: field("id:").unwrap_or_default().to_owned(),
+                name: field("event:").unwrap_or_default().to_owned(),
+                data: serde_json::from_str(data).unwrap_or_else(|_| data.into()),
+            });
+        }
+    }
+    events
+}
+
+/// All events of a stream.
+pub async fn read_events(app: &axum::Router, request: Request<Body>) -> Vec<Sent> {
+    let response = app.clone().oneshot(request).await.expect("routers do not fail");
+    let (status, kind) = (response.status(), response.headers().get("content-type").cloned());
+    let bytes = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+    let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    assert_eq!(kind.expect("a type"), "text/event-stream", "{status} {text}");
+    parse_events(&text)
+}
+
+/// A generator that copies the post it is given, and counts what it is asked.
+#[derive(Default)]
+pub struct Copying {
+    /// Each prompt.
+    pub prompts: Mutex<Vec<String>>,
+}
+
+impl Generator for Copying {
+    fn name(&self) -> &'static str {
+        "copying"
+    }
+
+    fn generate(&self, request: GenerateRequest) -> GenerationStream {
+        let prompt = request.messages.last().expect("a question").content.clone();
+        let quote = prompt.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"')).expect("a quote").0;
+        let (sender, receiver) = tokio::sync::mpsc::channel(2);
+        let usage = Usage { prompt_tokens: 10, generated_tokens: 5, finish: Finish::Stop };
+        for piece in [Piece::Text(format!("{quote}.")), Piece::Done(usage)] {
+            sender.try_send(Ok(piece)).expect("room for two");
+        }
+        let all: Vec<&str> = request.messages.iter().map(|message| message.content.as_str()).collect();
+        self.prompts.lock().expect("not poisoned").push(all.join("\n"));
+        receiver
+    }
 }

@@ -11,7 +11,7 @@ use bowerbird_models_api::{
 };
 use bowerbird_posts::{Op, PostId};
 use bowerbird_scheduler::{Encoders, EncodersConfig};
-use bowerbird_tests::{call, fixture, post, post_json, stub_models, test_config};
+use bowerbird_tests::{call, fixture, fixture_with, post, post_json, stub_models, test_config};
 use futures::StreamExt;
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
@@ -226,7 +226,10 @@ async fn an_answer_in_progress_does_not_cite_a_post_after_its_deletion_or_edit()
     let mut models = stub_models("");
     models.generator = Some(Arc::new(Permitted(Arc::clone(&permits))));
     let posts = texts.iter().map(|(id, text)| post(id, "ann", "2015-01-01", text)).collect();
-    let fixture = fixture(models, posts).await;
+    let mut config = test_config();
+    // The second answer is to be written like the first.
+    config.answer.cache_memory = bytesize::ByteSize(0);
+    let fixture = fixture_with(config, models, posts).await;
     let body = json!({"q": "coffee lowers the risk of disease", "stream": true, "timeout_ms": 60_000});
     let asking = |body: &serde_json::Value| {
         let request = Request::post("/v1/answer").header("content-type", "application/json");

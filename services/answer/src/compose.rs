@@ -24,7 +24,7 @@ use crate::types::{
 /// Longest question, in bytes.
 pub const MAX_QUESTION_BYTES: usize = 4_096;
 /// Most sentences of an answer, whatever a request asks for; with `Sources` and `Done` they fit into the channel.
-const MAX_SENTENCES: usize = 10;
+pub const MAX_SENTENCES: usize = 10;
 /// Passages named in a refusal.
 const NEAREST: usize = 3;
 
@@ -63,34 +63,39 @@ impl Answerer {
     /// The whole answer at once.
     pub async fn answer(&self, request: AnswerRequest) -> Answer {
         let still_there = request.still_there.clone();
-        let mut events = self.stream(request);
-        let (mut sources, mut sentences) = (Vec::new(), Vec::new());
-        let ended = loop {
-            match events.recv().await {
-                Some(AnswerEvent::Sources(given)) => sources = given,
-                Some(AnswerEvent::Sentence(sentence)) => sentences.push(sentence),
-                Some(AnswerEvent::Done(summary)) => break Ok(summary),
-                Some(AnswerEvent::Error(error)) => break Err(error),
-                None => break Err(AnswerError::Stopped),
-            }
-        };
-        let (summary, error) = match ended {
-            Ok(summary) => (summary, None),
-            Err(error) => (summary(FinishReason::Error, Some(error.to_string())), Some(error)),
-        };
-        // Posts may have gone since their sentence was checked; what cites them goes, and the rest moves up.
-        sources.retain(|source| (still_there.0)(source.n));
-        let written = sentences.len();
-        sentences.retain(|sentence| still_there.holds(&sentence.citations));
-        if sentences.len() < written {
-            settle_leads(&mut sentences);
-            let mut placer = Placer::default();
-            for sentence in &mut sentences {
-                (sentence.start, sentence.end) = placer.place(&sentence.text, &sentence.citations);
-            }
-        }
-        Answer { text: render(&sentences), sentences, sources, summary, error }
+        collect(self.stream(request), &still_there).await
     }
+}
+
+/// The events of an answer, put together. What cites a post that has gone meanwhile is left out.
+pub async fn collect(mut events: mpsc::Receiver<AnswerEvent>, still_there: &StillThere) -> Answer {
+    let (mut sources, mut sentences) = (Vec::new(), Vec::new());
+    let ended = loop {
+        match events.recv().await {
+            Some(AnswerEvent::Sources(given)) => sources = given,
+            Some(AnswerEvent::Sentence(sentence)) => sentences.push(sentence),
+            Some(AnswerEvent::Done(summary)) => break Ok(summary),
+            Some(AnswerEvent::Error(error)) => break Err(error),
+            None => break Err(AnswerError::Stopped),
+        }
+    };
+    let (mut summary, error) = match ended {
+        Ok(summary) => (summary, None),
+        Err(error) => (summary(FinishReason::Error, Some(error.to_string())), Some(error)),
+    };
+    // Posts may have gone since their sentence was checked; what cites them goes, and the rest moves up.
+    sources.retain(|source| (still_there.0)(source.n));
+    summary.nearest.retain(|passage| (still_there.0)(passage.n));
+    let written = sentences.len();
+    sentences.retain(|sentence| still_there.holds(&sentence.citations));
+    if sentences.len() < written {
+        settle_leads(&mut sentences);
+        let mut placer = Placer::default();
+        for sentence in &mut sentences {
+            (sentence.start, sentence.end) = placer.place(&sentence.text, &sentence.citations);
+        }
+    }
+    Answer { text: render(&sentences), sentences, sources, summary, error }
 }
 
 fn summary(finish_reason: FinishReason, reason: Option<String>) -> Summary {

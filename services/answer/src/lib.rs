@@ -37,10 +37,10 @@ mod types;
 mod vocabulary;
 
 pub use check::{Limits, Reason, Support, check};
-pub use compose::{Answerer, MAX_QUESTION_BYTES};
+pub use compose::{Answerer, MAX_QUESTION_BYTES, MAX_SENTENCES, collect};
 pub use config::{AnswerConfig, InvalidConfig};
 pub use prompt::PROMPT_VERSION;
-pub use render::{marks, render};
+pub use render::{Placer, marks, render};
 pub use types::{
     Answer, AnswerError, AnswerEvent, AnswerRequest, Citation, FinishReason, Nearest, Origin, Sentence,
     Source, StillThere, Summary, Usage, Verdict,

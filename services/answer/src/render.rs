@@ -62,7 +62,7 @@ pub fn render(sentences: &[Sentence]) -> String {
 
 /// Gives each new sentence its place.
 #[derive(Debug, Default)]
-pub(crate) struct Placer {
+pub struct Placer {
     chars: usize,
 }
 

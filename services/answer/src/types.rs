@@ -210,6 +210,8 @@ pub struct Usage {
     pub first_sentence_ms: Option<u64>,
     /// Milliseconds from the request to the end.
     pub total_ms: u64,
+    /// Whether the answer was written for an earlier call; the other numbers are those of that call.
+    pub cached: bool,
 }
 
 /// The end of an answer.

@@ -365,13 +365,34 @@ pub struct AnswerSettings {
     /// Most time of an answer.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// Memory for finished answers; 0 keeps none. About 1 KiB each.
+    pub cache_memory: ByteSize,
+    /// Age at which a finished answer is written again.
+    #[serde(with = "humantime_serde")]
+    pub cache_ttl: Duration,
+    /// Streams whose reader may come back for the rest, finished ones included; 0 keeps none.
+    pub resume_streams: usize,
+    /// Memory for them; the oldest go first.
+    pub resume_memory: ByteSize,
+    /// How long after its beginning a stream can be resumed.
+    #[serde(with = "humantime_serde")]
+    pub resume_ttl: Duration,
     /// `[answer.compose]`: evidence, generation and the check.
     pub compose: AnswerConfig,
 }
 
 impl Default for AnswerSettings {
     fn default() -> Self {
-        Self { sources: 8, timeout: Duration::from_secs(20), compose: AnswerConfig::default() }
+        Self {
+            sources: 8,
+            timeout: Duration::from_secs(20),
+            cache_memory: ByteSize::mib(16),
+            cache_ttl: Duration::from_mins(10),
+            resume_streams: 256,
+            resume_memory: ByteSize::mib(8),
+            resume_ttl: Duration::from_mins(2),
+            compose: AnswerConfig::default(),
+        }
     }
 }
 
@@ -489,6 +510,16 @@ impl Config {
         check(
             (1..=20).contains(&self.answer.sources),
             format!("answer.sources is {}, expected 1 to 20", self.answer.sources),
+        );
+        for (name, age) in [("cache_ttl", self.answer.cache_ttl), ("resume_ttl", self.answer.resume_ttl)] {
+            check(
+                !age.is_zero() && age <= 366 * DAY,
+                format!("answer.{name} is {age:?}, expected more than 0 and at most 366 days"),
+            );
+        }
+        check(
+            self.answer.resume_streams <= 1_000_000,
+            format!("answer.resume_streams is {}, expected at most 1000000", self.answer.resume_streams),
         );
         check((1..=2).contains(&self.ads.slots), format!("ads.slots is {}, expected 1 or 2", self.ads.slots));
         check(

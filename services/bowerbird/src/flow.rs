@@ -14,6 +14,7 @@ use bowerbird_search::{Hit, ResultPage, SearchRequest};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::answers::Key;
 use crate::http::problem::Problem;
 use crate::stack::Stack;
 use crate::wire::ads::{DecideBody, Sponsored};
@@ -44,8 +45,20 @@ async fn did_you_mean(stack: &Stack, body: &SearchBody) -> Option<DidYouMean> {
     meant.inspect_err(|error| tracing::debug!(%error, "no correction")).ok()?.map(DidYouMean::from)
 }
 
+/// A question with what was found for it.
+pub struct Question {
+    /// The posts an answer is written from.
+    pub found: ResultPage,
+    /// What the answer is asked with.
+    pub request: AnswerRequest,
+    /// What a kept answer is found by; none when a post has changed meanwhile.
+    pub key: Option<Key>,
+    /// Most time of the answer.
+    pub timeout: Duration,
+}
+
 /// The posts an answer is written from, and the request for it.
-pub async fn question(stack: &Stack, body: &AnswerBody) -> Result<(ResultPage, AnswerRequest), Problem> {
+pub async fn question(stack: &Stack, body: &AnswerBody) -> Result<Question, Problem> {
     let settings = &stack.config.answer;
     let timeout = body.timeout_ms.map_or(settings.timeout, |ms| Duration::from_millis(ms.clamp(1, 120_000)));
     let deadline = Instant::now() + timeout;
@@ -63,7 +76,7 @@ pub async fn question(stack: &Stack, body: &AnswerBody) -> Result<(ResultPage, A
     if found.query.text.is_empty() {
         return Err(Problem::invalid("empty_query", "q", "q has operators but no words: ask something"));
     }
-    let sources = found
+    let sources: Vec<Source> = found
         .hits
         .iter()
         .zip(1..)
@@ -76,19 +89,17 @@ pub async fn question(stack: &Stack, body: &AnswerBody) -> Result<(ResultPage, A
             score: hit.scores.r#final,
         })
         .collect();
-    let request = AnswerRequest {
-        question: found.query.text.clone(),
-        sources,
-        deadline,
-        max_sentences: body.max_sentences.unwrap_or(settings.compose.max_sentences),
-        seed: 0,
-        still_there: standing(stack, &found.hits).await?,
-    };
-    Ok((found, request))
+    let (versions, still_there) = standing(stack, &found.hits).await?;
+    let max_sentences = body.max_sentences.unwrap_or(settings.compose.max_sentences);
+    let question = found.query.text.clone();
+    let key = stack.answers.key(&question, body.filter.as_deref(), max_sentences, &sources, &versions);
+    let request = AnswerRequest { question, sources, deadline, max_sentences, seed: 0, still_there };
+    Ok(Question { found, request, key, timeout })
 }
 
-/// Whether the post of the `n`th hit stands as it was found: false once it is deleted or edited.
-async fn standing(stack: &Stack, hits: &[Hit]) -> Result<StillThere, Problem> {
+/// The versions of the posts of `hits`, none where one has changed since; and whether the post of the `n`th stands as
+/// it was found: false once it is deleted or edited.
+async fn standing(stack: &Stack, hits: &[Hit]) -> Result<(Vec<Option<Ordinal>>, StillThere), Problem> {
     let wanted: Vec<(PostId, String)> =
         hits.iter().map(|hit| (hit.post.id.clone(), hit.post.text.clone())).collect();
     let live = stack.live.clone();
@@ -104,10 +115,12 @@ async fn standing(stack: &Stack, hits: &[Hit]) -> Result<StillThere, Problem> {
         .map_err(|error| Problem::internal(&error))?
         .map_err(|error| Problem::from(LiveError::from(error)))?;
     let live = stack.live.clone();
-    Ok(StillThere(Arc::new(move |n| {
-        let version = n.checked_sub(1).and_then(|at| versions.get(at).copied().flatten());
+    let known = versions.clone();
+    let still_there = StillThere(Arc::new(move |n| {
+        let version = n.checked_sub(1).and_then(|at| known.get(at).copied().flatten());
         version.is_some_and(|ordinal| live.is_live(ordinal))
-    })))
+    }));
+    Ok((versions, still_there))
 }
 
 /// The answerer, or the problem that there is none.

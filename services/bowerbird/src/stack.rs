@@ -23,6 +23,7 @@ use bowerbird_search::{Engine, Fusion, Gate, Recency, RerankOptions, SearchConfi
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::answers::Answers;
 use crate::commands::convert;
 use crate::config::{Batching, Config, DEFAULT_BLEND, GeneratorKind, ModelsConfig, Provider, cores};
 use crate::profile::{Profile, ProfileChoice};
@@ -62,6 +63,11 @@ pub struct Stack {
     pub suggester: Suggester,
     /// Answers, when a generator is loaded.
     pub answerer: Option<Answerer>,
+    /// Answers that were written before.
+    pub answers: Answers,
+    /// Makes follow-ups of a chat into questions that stand alone, when a remote generator is configured: the embedded
+    /// one is too small for it.
+    pub rewriter: Option<Arc<dyn Generator>>,
     /// Ads, when they are served.
     pub ads: Option<AdEngine>,
     /// Which models answer.
@@ -360,6 +366,13 @@ impl Stack {
         let engine = Engine::new(live.clone(), encoders.clone(), search_config(config)?)?;
         let queries = QueryLog::open(Some(&data_dir.join("queries.redb")), query_log_config(config))?;
         let suggester = Suggester::new(live.clone(), queries)?;
+        let rewriter = generator.clone().filter(|_| config.generator.kind == GeneratorKind::Remote);
+        let names = [
+            encoders.space().fingerprint(),
+            encoders.reranker_name().to_owned(),
+            generator.as_ref().map_or_else(String::new, |generator| generator.name().to_owned()),
+        ];
+        let answers = Answers::new(config.answer.cache_memory, config.answer.cache_ttl, &names.join("\n"));
         let answerer = generator
             .map(|generator| Answerer::new(generator, encoders.clone(), config.answer.compose.clone()));
         let ads = if parts.ads && config.ads.enabled {
@@ -375,6 +388,8 @@ impl Stack {
             engine,
             suggester,
             answerer,
+            answers,
+            rewriter,
             ads,
             models: Arc::new(report),
             snapshots: Snapshots::new(data_dir, config.snapshots.dir.as_deref(), config.snapshots.most),

@@ -44,8 +44,8 @@ const POSTS: &str = r#"{"id":"1","text":"Nine ways to fall asleep faster","autho
 #[test]
 fn help_is_0_and_a_wrong_command_line_is_2() {
     for command in [
-        "demo", "serve", "index", "search", "ask", "eval", "tune", "train", "ads", "models", "doctor", "snapshot",
-        "restore",
+        "demo", "serve", "index", "search", "ask", "eval", "tune", "train", "ads", "models", "doctor",
+        "snapshot", "restore",
     ] {
         check(&mut bowerbird(&[command, "--help"]), 0, &["Usage"]);
     }

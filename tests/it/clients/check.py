@@ -35,6 +35,15 @@ def main():
     floats = create(model=embedder, input=texts, encoding_format="float", dimensions=len(usual.data[0].embedding))
     one = create(model=embedder, input=query, extra_body={"input_type": "query"})
 
+    chat = client.chat.completions.create
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": work["question"]}]
+    whole = chat(model="bowerbird", messages=turns, temperature=0, max_tokens=200, seed=1, user="somebody")
+    turns += [{"role": "assistant", "content": whole.choices[0].message.content}]
+    turns += [{"role": "user", "content": work["follow_up"]}]
+    chunks = list(chat(model="bowerbird", messages=turns, stream=True, stream_options={"include_usage": True}))
+    choices = [choice for chunk in chunks for choice in chunk.choices]
+    refused = chat(model="bowerbird", messages=[{"role": "user", "content": work["unanswerable"]}])
+
     first = cohere.Client(api_key="none", base_url=base)
     second = cohere.ClientV2(api_key="none", base_url=base)
     v1 = first.rerank(model=reranker, query=query, documents=[{"text": d} for d in documents], return_documents=True)
@@ -48,6 +57,24 @@ def main():
             "model": usual.model,
             "prompt_tokens": usual.usage.prompt_tokens,
             "truncated": usual.truncated,
+            "chat": {
+                "content": whole.choices[0].message.content,
+                "finish_reason": whole.choices[0].finish_reason,
+                "annotations": [note.url_citation.model_dump() for note in whole.choices[0].message.annotations],
+                "usage": whole.usage.model_dump(),
+                "search_results": whole.search_results,
+            },
+            "stream": {
+                "content": "".join(choice.delta.content or "" for choice in choices),
+                "finish_reasons": [choice.finish_reason for choice in choices if choice.finish_reason],
+                "search_query": chunks[0].search_query,
+                "usage": chunks[-1].usage.model_dump(),
+            },
+            "refused": {
+                "finish_reason": refused.choices[0].finish_reason,
+                "content": refused.choices[0].message.content,
+                "bowerbird": refused.bowerbird,
+            },
             "v1": [[r.index, r.relevance_score, r.document.text] for r in v1.results],
             "v2": [[r.index, r.relevance_score] for r in v2.results],
             "v2_meta": {
@@ -57,6 +84,8 @@ def main():
             },
             "refusals": {
                 "unknown_model": refusal(lambda: create(model="text-embedding-3-small", input="a")),
+                "chat_model": refusal(lambda: chat(model="gpt-4o", messages=turns)),
+                "chat_last": refusal(lambda: chat(model="bowerbird", messages=turns[:-1])),
                 "empty": refusal(lambda: create(model=embedder, input=["a", ""])),
                 "tokens": refusal(lambda: create(model=embedder, input=[[1, 2, 3]])),
                 "no_documents": refusal(lambda: second.rerank(model=reranker, query="q", documents=[])),

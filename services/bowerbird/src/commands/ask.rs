@@ -31,7 +31,7 @@ pub async fn ask(stack: &crate::stack::Stack, q: &str, ads: bool) -> anyhow::Res
         max_sentences: None,
         timeout_ms: None,
     };
-    let (found, request) = flow::question(stack, &body).await?;
+    let flow::Question { found, request, .. } = flow::question(stack, &body).await?;
     let question = request.question.clone();
     let answer = flow::answerer(stack)?.answer(request).await;
     let ads = if ads {

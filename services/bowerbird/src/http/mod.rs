@@ -2,6 +2,7 @@
 
 pub mod ads;
 pub mod answer;
+pub mod chat;
 pub mod json;
 pub mod models;
 pub mod openapi;
@@ -10,6 +11,7 @@ pub mod posts;
 pub mod problem;
 pub mod search;
 pub mod snapshots;
+pub mod streams;
 pub mod suggest;
 pub mod web;
 
@@ -30,6 +32,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use uuid::Uuid;
 
 use crate::http::problem::Problem;
+use crate::http::streams::Streams;
 use crate::stack::Stack;
 
 /// What every handler may use.
@@ -39,6 +42,7 @@ pub struct App {
     pub stack: Stack,
     metrics: PrometheusHandle,
     places: Arc<Semaphore>,
+    streams: Streams,
     /// For texts of others in the queue of the models.
     model_places: Arc<Semaphore>,
 }
@@ -51,7 +55,9 @@ pub struct RequestId(pub String);
 pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
     let server = stack.config.server.clone();
     let model_places = models::places(&stack.encoders);
-    let app = App { stack, metrics, places: Arc::new(Semaphore::new(server.max_in_flight)), model_places };
+    let places = Arc::new(Semaphore::new(server.max_in_flight));
+    let streams = Streams::new(&stack.config.answer);
+    let app = App { stack, metrics, places, streams, model_places };
     let limit = |size: bytesize::ByteSize| {
         DefaultBodyLimit::max(usize::try_from(size.as_u64()).unwrap_or(usize::MAX))
     };
@@ -61,6 +67,8 @@ pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
         .route("/v1/suggest", get(suggest::suggest))
         .route("/v1/suggest/queries", delete(suggest::forget))
         .route("/v1/answer", post(answer::answer))
+        .route("/v1/answer/{stream}", get(answer::resume))
+        .route("/v1/chat/completions", post(chat::completions))
         .route("/v1/decide", post(ads::decide))
         .route("/v1/posts/{id}", get(posts::get).patch(posts::patch).delete(posts::delete))
         .route("/v1/snapshots", get(snapshots::list).post(snapshots::take))

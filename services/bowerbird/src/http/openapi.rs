@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use crate::http::{ads, answer, models, ops, posts, search, snapshots, suggest};
+use crate::http::{ads, answer, chat, models, ops, posts, search, snapshots, suggest};
 
 /// The interface.
 #[derive(OpenApi)]
@@ -18,6 +18,8 @@ use crate::http::{ads, answer, models, ops, posts, search, snapshots, suggest};
         suggest::suggest,
         suggest::forget,
         answer::answer,
+        answer::resume,
+        chat::completions,
         posts::write,
         posts::get,
         posts::patch,

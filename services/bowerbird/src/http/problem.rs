@@ -58,6 +58,12 @@ impl Problem {
         Self { param: Some(param.to_owned()), ..self }
     }
 
+    /// The same for a call that has another name for the field `from`.
+    #[must_use]
+    pub fn renamed(self, from: &str, to: &str) -> Self {
+        if self.param.as_deref() == Some(from) { self.at(to) } else { self }
+    }
+
     /// No room; the caller should come back.
     pub fn overloaded(message: impl Into<String>) -> Self {
         let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", "overloaded", message);
