@@ -18,7 +18,8 @@ use crate::render::{Placer, Side, lead, render, settle_leads};
 use crate::restate::Restated;
 use crate::text::{content_stems, normal, tokens};
 use crate::types::{
-    Answer, AnswerError, AnswerEvent, AnswerRequest, FinishReason, Nearest, Origin, Summary, Usage, Verdict,
+    Answer, AnswerError, AnswerEvent, AnswerRequest, FinishReason, Nearest, Origin, StillThere, Summary,
+    Usage, Verdict,
 };
 
 /// Longest question, in bytes.

@@ -255,6 +255,7 @@ async fn asked(generator: &dyn Generator, turns: &[&str], deadline: Instant) -> 
         temperature: 0.0,
         seed: 0,
         deadline,
+        constraint: None,
     });
     let mut text = String::new();
     loop {

@@ -291,6 +291,8 @@ fn delta(sentence: &Sentence, (start, end): (usize, usize)) -> Value {
         "origin": sentence.origin,
         "verdict": sentence.verdict,
         "probability": sentence.probability,
+        "lead": sentence.lead,
+        "conflict": sentence.conflict,
     })
 }
 
@@ -299,6 +301,8 @@ fn cited(citation: &Citation, (start, end): (usize, usize)) -> Value {
     json!({
         "n": citation.n,
         "post_id": citation.post_id,
+        "author": citation.author,
+        "created_at": citation.created_at,
         "quote": citation.quote,
         "start": citation.start,
         "end": citation.end,
@@ -329,9 +333,19 @@ mod tests {
     fn sentence(n: usize, text: &str) -> Sentence {
         Sentence {
             text: text.into(),
+            lead: None,
+            conflict: None,
             start: 0,
             end: 0,
-            citations: vec![Citation { n, post_id: format!("p{n}"), quote: "q".into(), start: 0, end: 1 }],
+            citations: vec![Citation {
+                n,
+                post_id: format!("p{n}"),
+                author: "a".into(),
+                created_at: jiff::Timestamp::UNIX_EPOCH,
+                quote: "q".into(),
+                start: 0,
+                end: 1,
+            }],
             verdict: Verdict::Supported,
             probability: 1.0,
             origin: Origin::Extracted,

@@ -200,6 +200,10 @@ pub struct ChatCitation {
     pub n: usize,
     /// Id of the post.
     pub post_id: String,
+    /// Account that wrote it.
+    pub author: String,
+    /// Day it was written.
+    pub date: String,
     /// Exact part of its text.
     pub quote: String,
     /// First character of the quote in the text of the post.
@@ -215,8 +219,9 @@ pub struct ChatCitation {
 impl ChatCitation {
     /// A citation of the sentence at `place`.
     pub fn new(citation: &Citation, (answer_start, answer_end): (usize, usize)) -> Self {
-        let Citation { n, post_id, quote, start, end } = citation.clone();
-        Self { n, post_id, quote, start, end, answer_start, answer_end }
+        let Citation { n, post_id, author, created_at, quote, start, end } = citation.clone();
+        let date = created_at.strftime("%Y-%m-%d").to_string();
+        Self { n, post_id, author, date, quote, start, end, answer_start, answer_end }
     }
 }
 
