@@ -155,7 +155,7 @@ fn leans(turn: &str) -> bool {
         let mut start = start.iter();
         opening.all(|word| start.next() == Some(&word))
     };
-    if OPENINGS.iter().any(|opening| opens(opening)) {
+    if OPENINGS.iter().any(opens) {
         return true;
     }
     // "in 2014", "for older women": a place in a question, and no question.
@@ -222,13 +222,11 @@ pub async fn rewrite(generator: Option<&dyn Generator>, turns: &[&str], deadline
     let by_rules = stand_alone(turns);
     let Some(generator) = generator.filter(|_| turns.len() > 1) else { return by_rules };
     let deadline = deadline.min(Instant::now() + REWRITE_TIME);
-    match asked(generator, turns, deadline).await {
-        Some(question) => question,
-        None => {
-            tracing::debug!(generator = generator.name(), "the question was completed by the rules");
-            by_rules
-        }
+    if let Some(question) = asked(generator, turns, deadline).await {
+        return question;
     }
+    tracing::debug!(generator = generator.name(), "the question was completed by the rules");
+    by_rules
 }
 
 /// What the generator makes of `turns`: one line of sensible length, or nothing.
