@@ -220,7 +220,9 @@ fn joined(before: &str, turn: &str) -> String {
 /// something that could be a question, else by the rules.
 pub async fn rewrite(generator: Option<&dyn Generator>, turns: &[&str], deadline: Instant) -> String {
     let by_rules = stand_alone(turns);
-    let Some(generator) = generator.filter(|_| turns.len() > 1) else { return by_rules };
+    // A long message says enough by itself, and the generator would see only its beginning.
+    let is_short = turns.last().is_some_and(|turn| turn.len() <= TURN_BYTES);
+    let Some(generator) = generator.filter(|_| turns.len() > 1 && is_short) else { return by_rules };
     let deadline = deadline.min(Instant::now() + REWRITE_TIME);
     if let Some(question) = asked(generator, turns, deadline).await {
         return question;
