@@ -155,7 +155,7 @@ fn leans(turn: &str) -> bool {
         let mut start = start.iter();
         opening.all(|word| start.next() == Some(&word))
     };
-    if OPENINGS.iter().any(|opening| opens(opening)) {
+    if OPENINGS.iter().any(opens) {
         return true;
     }
     // "in 2014", "for older women": a place in a question, and no question.
@@ -220,15 +220,15 @@ fn joined(before: &str, turn: &str) -> String {
 /// something that could be a question, else by the rules.
 pub async fn rewrite(generator: Option<&dyn Generator>, turns: &[&str], deadline: Instant) -> String {
     let by_rules = stand_alone(turns);
-    let Some(generator) = generator.filter(|_| turns.len() > 1) else { return by_rules };
+    // A long message says enough by itself, and the generator would see only its beginning.
+    let is_short = turns.last().is_some_and(|turn| turn.len() <= TURN_BYTES);
+    let Some(generator) = generator.filter(|_| turns.len() > 1 && is_short) else { return by_rules };
     let deadline = deadline.min(Instant::now() + REWRITE_TIME);
-    match asked(generator, turns, deadline).await {
-        Some(question) => question,
-        None => {
-            tracing::debug!(generator = generator.name(), "the question was completed by the rules");
-            by_rules
-        }
+    if let Some(question) = asked(generator, turns, deadline).await {
+        return question;
     }
+    tracing::debug!(generator = generator.name(), "the question was completed by the rules");
+    by_rules
 }
 
 /// What the generator makes of `turns`: one line of sensible length, or nothing.

@@ -104,13 +104,12 @@ impl<'de> Deserialize<'de> for Content {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Content, A::Error> {
                 let mut texts = Vec::new();
-                while let Some(Part { r#type, text }) = parts.next_element()? {
-                    match r#type.as_str() {
+                while let Some(Part { r#type: kind, text }) = parts.next_element()? {
+                    match kind.as_str() {
                         "text" | "input_text" | "output_text" => texts.push(text.unwrap_or_default()),
                         "refusal" => {}
                         _ => {
-                            let message =
-                                format!("a part of type {type:.40?} is not taken: send text", type = r#type);
+                            let message = format!("a part of type {kind:.40?} is not taken: send text");
                             return Err(de::Error::custom(message));
                         }
                     }
@@ -274,15 +273,9 @@ impl SearchResult {
 
 /// `text` as one segment of a path (RFC 3986, section 2.3).
 fn in_path(text: &str) -> String {
-    let mut path = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            path.push(char::from(byte));
-        } else {
-            path.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    path
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let one = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(one).collect()
 }
 
 /// How a reply ended.
