@@ -275,9 +275,9 @@ mod tests {
     fn what_cannot_be_meant_is_refused() {
         assert!(Words::new(&constraint(&[])).is_err());
         assert!(Words::new(&constraint(&[" "])).is_err());
-        assert!(Words::new(&constraint(&["x"; MAX_WORDS + 1])).is_err());
+        assert!(Words::new(&constraint(&vec!["x"; MAX_WORDS + 1])).is_err());
         assert!(Words::new(&constraint(&[&"x".repeat(MAX_WORD_BYTES + 1)])).is_err());
         assert!(Words::new(&Constraint { marks: "…".into(), ..constraint(&["x"]) }).is_err());
-        assert!(Words::new(&constraint(&["x"; MAX_WORDS])).expect("as many as allowed").nodes.len() == 2);
+        assert!(Words::new(&constraint(&vec!["x"; MAX_WORDS])).expect("as many as allowed").nodes.len() == 2);
     }
 }

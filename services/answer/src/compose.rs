@@ -215,12 +215,9 @@ impl Inner {
             if Instant::now() >= request.deadline {
                 return FinishReason::Deadline;
             }
-            let item = match group.as_slice() {
-                [item] => *item,
-                _ => {
-                    self.show_conflict(&group, wanted, progress).await;
-                    continue;
-                }
+            let [item] = *group.as_slice() else {
+                self.show_conflict(&group, wanted, progress).await;
+                continue;
             };
             if progress.repeats(&item.stems) || !(request.still_there.0)(item.n) {
                 continue;

@@ -14,8 +14,9 @@ const GLUE: [&str; 18] = [
     "were", "be",
 ];
 
-/// Function words that change how sure a claim is; only a post that has them may be restated with them.
-const MODALS: [&str; 9] = ["can", "could", "may", "might", "shall", "should", "will", "would", "just"];
+/// Function words that change how sure a claim is, or stress it; only a post that has them may be restated with them.
+const MODALS: [&str; 12] =
+    ["can", "could", "may", "might", "shall", "should", "will", "would", "just", "do", "does", "did"];
 
 /// How free a restatement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -143,7 +143,7 @@ async fn hostile_posts_change_nothing_but_their_own_quotation() {
         assert!(!answer.sentences.is_empty(), "{}", topic.question);
         plain.push(honest_claims(&answer));
     }
-    let (mut honest, mut altered, mut quoted) = (0, Vec::new(), 0);
+    let (mut honest, mut altered, mut quoted) = (0_usize, Vec::new(), 0);
     let mut failures = Vec::new();
     let mut kinds: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for hostile in &data.posts {
