@@ -96,7 +96,7 @@ async fn explain_shows_every_stage_and_metrics_count_them() {
     let (_, page) = post_json(
         &app,
         "/v1/search",
-        json!({"q": "yoga for back pain", "explain": true, "facets": ["author", "tags"]}),
+        json!({"q": "office job aching spine", "explain": true, "facets": ["author", "tags"]}),
     )
     .await;
     let scores = &page["hits"][0]["scores"];

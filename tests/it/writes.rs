@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
+use bowerbird::profile::ProfileChoice;
 use bowerbird::stack::{Models, Parts, Stack};
 use bowerbird_models_api::stub::{StubEmbedder, StubReranker};
 use bowerbird_models_api::{
@@ -89,12 +90,15 @@ async fn an_edited_post_gets_the_score_of_its_new_text() {
         let hit = page["hits"].as_array().expect("hits").iter().find(|hit| hit["id"] == "a");
         hit.and_then(|hit| hit["scores"]["rerank"].as_f64()).unwrap_or_else(|| panic!("{page}"))
     };
-    // One post alone is not reranked.
+    // One post alone is not reranked, and without a gate every other query is.
+    let mut config = test_config();
+    config.search.rerank_profile = ProfileChoice::None;
     let other = post("b", "bob", "2015-01-01", "tonight better steel");
     let old = post("a", "ann", "2015-01-01", "sleep better tonight, says the doctor");
     let new = post("a", "ann", "2015-01-01", "sleep is what the doctor says");
-    let fresh = score(&fixture(stub_models(""), vec![new.clone(), other.clone()]).await).await;
-    let edited = fixture(stub_models(""), vec![old, other]).await;
+    let fresh =
+        score(&fixture_with(config.clone(), stub_models(""), vec![new.clone(), other.clone()]).await).await;
+    let edited = fixture_with(config, stub_models(""), vec![old, other]).await;
     let before = score(&edited).await;
     assert!((score(&edited).await - before).abs() < 1e-9);
     let remembered = edited.stack.encoders.caches()[1].hits;
