@@ -5,7 +5,7 @@
 //!
 //! - **Turns.** The items of one request take turns with those of others in their lane: the n-th item of a request
 //!   stands beside the n-th items of those that came meanwhile, so that a page of 16 does not wait for a request of
-//!   thousands. Each [`STARTS_PER_TURN`] starts the turn moves on by itself: however many small requests come, a large
+//!   thousands. Each `STARTS_PER_TURN` starts the turn moves on by itself: however many small requests come, a large
 //!   one gets an item in nine.
 //! - **Ageing.** A lane with waiting items counts the items of higher lanes that start before it. When the count
 //!   reaches the lane's [`Patience`], the lane is overdue and its oldest item is next; of several overdue lanes the

@@ -1,6 +1,6 @@
 //! Whether, how deep and with which share the cross-encoder reads the candidates of a query.
 //!
-//! [`Features`] say what the first stage knows; a [`Gate`] turns them, and nothing else, into a [`Choice`]; [`Pace`]
+//! [`Features`] say what the first stage knows; a [`Gate`] turns them, and nothing else, into a [`Choice`]; the pace
 //! cuts the choice to the time that is left. A gate is data: `bowerbird tune` learns it from judgements and writes it
 //! into a profile.
 
