@@ -64,7 +64,7 @@ pub struct Scores {
     pub whole: f32,
     /// Least over the parts of the greatest logit of the part as query and a near sentence as passage.
     pub forward: f32,
-    /// The same with the sentence as query and the part as passage.
+    /// The same with the sentence as query and the part as passage; 0 when it was not asked for.
     pub backward: f32,
     /// Cosine of the claim and the window.
     pub cosine: f32,
@@ -118,10 +118,12 @@ impl Alignment {
         Self { claim, parts, sentences, nearest, best, window, rest, other_rest }
     }
 
-    /// Pairs (query, passage) whose cross-encoder logit [`Alignment::scores`] asks for, each once.
-    pub fn pairs(&self) -> Vec<(&str, &str)> {
+    /// Pairs (query, passage) whose cross-encoder logit [`Alignment::scores`] asks for, each once. Without `backward`,
+    /// here and there, evidence is not asked as a query.
+    pub fn pairs(&self, backward: bool) -> Vec<(&str, &str)> {
         let mut asked = Vec::new();
         self.scores_of(
+            backward,
             &mut |query, passage| {
                 if !asked.contains(&(query, passage)) {
                     asked.push((query, passage));
@@ -136,7 +138,7 @@ impl Alignment {
     /// Texts whose embeddings [`Alignment::scores`] compares, each once.
     pub fn texts(&self) -> Vec<&str> {
         let mut asked = Vec::new();
-        self.scores_of(&mut |_, _| 0.0, &mut |a, b| {
+        self.scores_of(false, &mut |_, _| 0.0, &mut |a, b| {
             for text in [a, b] {
                 if !asked.contains(&text) {
                     asked.push(text);
@@ -150,14 +152,16 @@ impl Alignment {
     /// The scores, from the logit of a (query, passage) pair and the cosine of two texts. All 0 without evidence.
     pub fn scores(
         &self,
+        backward: bool,
         mut logit: impl FnMut(&str, &str) -> f32,
         mut cosine: impl FnMut(&str, &str) -> f32,
     ) -> Scores {
-        self.scores_of(&mut |query, passage| logit(query, passage), &mut |a, b| cosine(a, b))
+        self.scores_of(backward, &mut |query, passage| logit(query, passage), &mut |a, b| cosine(a, b))
     }
 
     fn scores_of<'a>(
         &'a self,
+        backward: bool,
         logit: &mut dyn FnMut(&'a str, &'a str) -> f32,
         cosine: &mut dyn FnMut(&'a str, &'a str) -> f32,
     ) -> Scores {
@@ -182,7 +186,7 @@ impl Alignment {
         Scores {
             whole: logit(claim, &self.window),
             forward: least(&mut |part, sentence| logit(part, sentence)),
-            backward: least(&mut |part, sentence| logit(sentence, part)),
+            backward: if backward { least(&mut |part, sentence| logit(sentence, part)) } else { 0.0 },
             cosine: cosine(claim, &self.window),
             cosine_near: least(&mut |part, sentence| cosine(part, sentence)),
             cosine_rest: match (self.rest.is_empty(), self.other_rest.is_empty()) {
@@ -239,7 +243,8 @@ mod tests {
     fn one_sentence_asks_for_two_pairs() {
         let a = Alignment::new("Coffee lowers risk.", &["Coffee may lower the risk of gout"]);
         let (claim, evidence) = ("Coffee lowers risk.", "Coffee may lower the risk of gout");
-        assert_eq!(a.pairs(), [(claim, evidence), (evidence, claim)]);
+        assert_eq!(a.pairs(true), [(claim, evidence), (evidence, claim)]);
+        assert_eq!(a.pairs(false), [(claim, evidence)]);
         assert_eq!(a.texts(), [claim, evidence], "every word of the claim is known, so there is no rest");
         let a = Alignment::new("Tea lowers risk.", &["Coffee may lower the risk of gout"]);
         assert_eq!(a.texts()[2..], ["Tea", "Coffee gout"]);
@@ -255,6 +260,7 @@ mod tests {
         assert_eq!(a.window, document, "it fits whole");
         // The least of the two parts counts, and of each part the better sentence.
         let scores = a.scores(
+            true,
             |query, passage| if query.contains("gout") && passage.contains("gout") { 9.0 } else { -3.0 },
             |_, _| 0.5,
         );
@@ -276,8 +282,8 @@ mod tests {
     fn nothing_is_asked_of_nothing() {
         for (claim, evidence) in [("", "coffee"), ("coffee", ""), ("?!", "coffee"), (" ", " ")] {
             let a = Alignment::new(claim, &[evidence]);
-            assert!(a.pairs().is_empty() && a.texts().is_empty(), "{claim:?} {evidence:?}");
+            assert!(a.pairs(true).is_empty() && a.texts().is_empty(), "{claim:?} {evidence:?}");
         }
-        assert!(Alignment::new("coffee", &[]).pairs().is_empty());
+        assert!(Alignment::new("coffee", &[]).pairs(true).is_empty());
     }
 }

@@ -153,6 +153,11 @@ impl SupportModel {
         &SHIPPED
     }
 
+    /// Whether the feature of this name changes any probability.
+    pub fn weighs(&self, name: &str) -> bool {
+        self.features.iter().any(|feature| feature.name == name && feature.weight.abs() > 0.0)
+    }
+
     /// The weighted sum before calibration.
     pub fn raw(&self, features: &[f32; FEATURES.len()]) -> f32 {
         let terms = self.features.iter().zip(features).map(|(f, value)| f.term(*value));

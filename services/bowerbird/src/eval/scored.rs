@@ -80,6 +80,7 @@ impl Scorer {
         let mut missing_cosines = Vec::new();
         let known = |key: &str| self.known.lock().get(key).copied();
         let scores = alignment.scores(
+            true,
             |query, passage| {
                 let found = known(&self.key("logit", query, passage));
                 if found.is_none() {
@@ -112,6 +113,7 @@ impl Scorer {
         }
         let value = |key: String| known(&key).unwrap_or(0.0);
         Ok(alignment.scores(
+            true,
             |query, passage| value(self.key("logit", query, passage)),
             |a, b| value(self.key("cosine", a, b)),
         ))
