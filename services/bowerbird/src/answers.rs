@@ -50,8 +50,9 @@ impl Kept {
     /// Bytes it holds, about.
     fn bytes(&self) -> u32 {
         let sentence = |s: &Sentence| {
-            let cited: usize = s.citations.iter().map(|c| 96 + c.post_id.len() + c.quote.len()).sum();
-            128 + s.text.len() + cited
+            let cited: usize =
+                s.citations.iter().map(|c| 128 + c.post_id.len() + c.author.len() + c.quote.len()).sum();
+            128 + s.text.len() + s.lead.as_ref().map_or(0, String::len) + cited
         };
         let sentences: usize = self.sentences.iter().map(sentence).sum();
         let nearest: usize = self.summary.nearest.iter().map(|n| 96 + n.post_id.len() + n.quote.len()).sum();
