@@ -57,10 +57,15 @@ pub struct Question {
     pub timeout: Duration,
 }
 
+/// Most time of an answer: what the caller gives, 1 ms to two minutes, else as configured.
+pub fn answer_time(stack: &Stack, timeout_ms: Option<u64>) -> Duration {
+    timeout_ms.map_or(stack.config.answer.timeout, |ms| Duration::from_millis(ms.clamp(1, 120_000)))
+}
+
 /// The posts an answer is written from, and the request for it.
 pub async fn question(stack: &Stack, body: &AnswerBody) -> Result<Question, Problem> {
     let settings = &stack.config.answer;
-    let timeout = body.timeout_ms.map_or(settings.timeout, |ms| Duration::from_millis(ms.clamp(1, 120_000)));
+    let timeout = answer_time(stack, body.timeout_ms);
     let deadline = Instant::now() + timeout;
     if let Some(found) = body.max_sentences.filter(|n| !(1..=10).contains(n)) {
         let message = format!("max_sentences is {found}, expected 1 to 10");

@@ -4,28 +4,24 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bowerbird_answer::{AnswerEvent, Answerer, collect};
 use metrics::counter;
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::flow::{self, Question};
 use crate::http::problem::Problem;
-use crate::http::streams::{Line, Plan, Stream};
+use crate::http::streams::{Line, Plan, Stream, events};
 use crate::http::{App, RequestId, json};
 use crate::wire::answer::{AnswerBody, AnswerPage};
 use crate::wire::error::ErrorBody;
-
-/// A reader that a proxy or a sleeping device may forget hears from us this often.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Answer a question from posts; every sentence is checked before it is sent. With the header `Last-Event-ID` (and
 /// then no body is needed) the rest of an earlier stream is sent instead.
@@ -135,10 +131,10 @@ fn respond(
     begin: Vec<Line>,
     ended: bool,
 ) -> Response {
-    let (events, receiver) = mpsc::channel(16);
+    let (out, receiver) = mpsc::channel(16);
     let app = app.clone();
     tokio::spawn(async move {
-        let out = Out(events);
+        let out = Out(out);
         let work = async {
             out.send(begin).await;
             if !ended {
@@ -153,8 +149,7 @@ fn respond(
         }
         app.streams.trim();
     });
-    let alive = KeepAlive::new().interval(HEARTBEAT).text("alive");
-    Sse::new(ReceiverStream::new(receiver)).keep_alive(alive).into_response()
+    events(receiver)
 }
 
 /// Writes the answer of a stream to its end, leaving out what was sent.

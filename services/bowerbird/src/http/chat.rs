@@ -5,11 +5,11 @@
 //! blocks are not served here: a message of an assistant has no place apart for them.
 
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bowerbird_answer::{
@@ -19,11 +19,11 @@ use bowerbird_answer::{
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::flow::{self, Question};
 use crate::http::json::JsonBody;
 use crate::http::problem::Problem;
+use crate::http::streams::events;
 use crate::http::{App, RequestId};
 use crate::stack::Stack;
 use crate::wire::answer::AnswerBody;
@@ -53,9 +53,7 @@ pub async fn completions(
     let turns = turns(&app.stack, &body)?;
     let place = format!("messages[{}].content", body.messages.len() - 1);
     let begun = Instant::now();
-    let timeout = body
-        .timeout_ms
-        .map_or(app.stack.config.answer.timeout, |ms| Duration::from_millis(ms.clamp(1, 120_000)));
+    let timeout = flow::answer_time(&app.stack, body.timeout_ms);
     let q = crate::chat::rewrite(app.stack.rewriter.as_deref(), &turns, begun + timeout / 2).await;
     let asked = AnswerBody {
         q: q.clone(),
@@ -71,7 +69,7 @@ pub async fn completions(
     let results: Vec<SearchResult> =
         request.sources.iter().map(|source| SearchResult::new(source, links(source.n))).collect();
     let still_there = request.still_there.clone();
-    let events = app.stack.answers.stream(&answerer, request, key);
+    let written = app.stack.answers.stream(&answerer, request, key);
     let reply = Reply {
         id: format!("chatcmpl-{}", id.0),
         created: Timestamp::now().as_second(),
@@ -80,7 +78,7 @@ pub async fn completions(
         still_there,
     };
     if body.stream != Some(true) {
-        let answer = collect(events, &reply.still_there).await;
+        let answer = collect(written, &reply.still_there).await;
         return reply.whole(answer).map(IntoResponse::into_response);
     }
     let usage = body.stream_options.and_then(|options| options.include_usage) == Some(true);
@@ -89,11 +87,10 @@ pub async fn completions(
         // Dropping the events stops the models.
         tokio::select! {
             () = out.closed() => {}
-            () = reply.pieces(events, &out, usage, &id.0) => {}
+            () = reply.pieces(written, &out, usage, &id.0) => {}
         }
     });
-    let alive = KeepAlive::new().interval(Duration::from_secs(10)).text("alive");
-    Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(alive).into_response())
+    Ok(events(receiver))
 }
 
 /// What the user said, oldest first; the last is the question.

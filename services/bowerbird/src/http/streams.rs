@@ -8,16 +8,23 @@
 //! A stream has one reader: with the next one the work for the one before ends.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
 use bowerbird_answer::{AnswerRequest, Citation, Placer, Sentence, Summary, marks};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::answers::Key;
 use crate::config::AnswerSettings;
+
+/// A reader that a proxy or a sleeping device may forget hears from us this often.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Kept streams. Cheap to clone.
 #[derive(Clone)]
@@ -279,6 +286,12 @@ impl Stream {
             }
         })
     }
+}
+
+/// A response of server-sent events, with a sign of life where nothing happens.
+pub fn events(receiver: mpsc::Receiver<Result<SseEvent, Infallible>>) -> Response {
+    let alive = KeepAlive::new().interval(HEARTBEAT).text("alive");
+    Sse::new(ReceiverStream::new(receiver)).keep_alive(alive).into_response()
 }
 
 /// `delta`: a sentence with its span in the answer, in characters.
