@@ -271,6 +271,10 @@ fn integers(tensor: &Tensor) -> Result<Vec<i32>, String> {
     let one = |byte: u8| if signed { i32::from(byte.cast_signed()) } else { i32::from(byte) };
     let values: Vec<i32> = match &tensor.raw_data {
         Some(bytes) => bytes.iter().copied().map(one).collect(),
+        // As they come from the file, any 32-bit numbers.
+        None if tensor.int32_data.iter().any(|value| !(-128..=255).contains(value)) => {
+            return Err(format!("{} holds numbers that are no 8-bit integers", tensor.named()));
+        }
         None => tensor.int32_data.clone(),
     };
     checked(tensor, values)
@@ -459,5 +463,7 @@ mod tests {
         );
         let left = vec![node("DequantizeLinear", &["w", "s"], "a"), node("QLinearConv", &["a"], "y")];
         assert!(error(left).contains("QLinearConv that gives y"));
+        let wide = Tensor { raw_data: None, int32_data: vec![i32::MIN], ..tensor("w", &[1], INT8, &[1]) };
+        assert!(integers(&wide).expect_err("is refused").contains("no 8-bit integers"));
     }
 }
