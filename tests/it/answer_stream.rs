@@ -7,56 +7,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use bowerbird_models_api::{Finish, GenerateRequest, GenerationStream, Generator, Piece, Usage};
+use bowerbird_models_api::{GenerateRequest, GenerationStream, Generator, Piece};
 use bowerbird_posts::{Op, PostId};
 use bowerbird_tests::{Fixture, call, fixture_with, post, stub_models, test_config};
 use futures::StreamExt;
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tower::ServiceExt;
 
-use crate::support::{Sent, parse_events, read_events};
-
-/// Copies the quoted post, each time it has a permit, and counts its beginnings.
-#[derive(Clone)]
-struct Permitted {
-    permits: Arc<Semaphore>,
-    begun: Arc<AtomicUsize>,
-}
-
-impl Permitted {
-    fn new() -> Self {
-        Self { permits: Arc::new(Semaphore::new(0)), begun: Arc::default() }
-    }
-}
-
-impl Generator for Permitted {
-    fn name(&self) -> &'static str {
-        "permitted"
-    }
-
-    fn generate(&self, request: GenerateRequest) -> GenerationStream {
-        let prompt = request.messages.last().expect("a question").content.clone();
-        let quote =
-            prompt.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"')).expect("a quote").0.to_owned();
-        let (sender, receiver) = mpsc::channel(2);
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        let permits = Arc::clone(&self.permits);
-        tokio::spawn(async move {
-            tokio::select! {
-                permit = permits.acquire() => permit.expect("open").forget(),
-                () = sender.closed() => return,
-            }
-            let usage = Usage { prompt_tokens: 1, generated_tokens: 1, finish: Finish::Stop };
-            for piece in [Piece::Text(format!("{quote}.")), Piece::Done(usage)] {
-                if sender.send(Ok(piece)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        receiver
-    }
-}
+use crate::support::{Permitted, Sent, parse_events, read_events};
 
 async fn open(generator: impl Generator + 'static) -> Fixture {
     let texts = [

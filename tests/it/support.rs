@@ -1,7 +1,8 @@
 //! What several of these tests need: the demo, served on a port of its own.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
@@ -16,7 +17,7 @@ use bowerbird_tests::{post, test_config, write};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::Value;
 use tokio::runtime::Runtime;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tower::ServiceExt;
 
 /// How many demo posts the tests index: enough for the sample queries, few enough for a minute.
@@ -117,6 +118,54 @@ pub async fn read_events(app: &axum::Router, request: Request<Body>) -> Vec<Sent
     parse_events(&text)
 }
 
+/// The post that a prompt quotes.
+fn quoted(request: &GenerateRequest) -> &str {
+    let prompt = &request.messages.last().expect("a question").content;
+    prompt.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"')).expect("a quote").0
+}
+
+/// Copies the quoted post, each time it has a permit, and counts its beginnings.
+#[derive(Clone)]
+pub struct Permitted {
+    /// One for each generation.
+    pub permits: Arc<Semaphore>,
+    /// Generations begun.
+    pub begun: Arc<AtomicUsize>,
+}
+
+impl Permitted {
+    /// A generator without a permit.
+    pub fn new() -> Self {
+        Self { permits: Arc::new(Semaphore::new(0)), begun: Arc::default() }
+    }
+}
+
+impl Generator for Permitted {
+    fn name(&self) -> &'static str {
+        "permitted"
+    }
+
+    fn generate(&self, request: GenerateRequest) -> GenerationStream {
+        let quote = quoted(&request).to_owned();
+        let (sender, receiver) = mpsc::channel(2);
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let permits = Arc::clone(&self.permits);
+        tokio::spawn(async move {
+            tokio::select! {
+                permit = permits.acquire() => permit.expect("open").forget(),
+                () = sender.closed() => return,
+            }
+            let usage = Usage { prompt_tokens: 1, generated_tokens: 1, finish: Finish::Stop };
+            for piece in [Piece::Text(format!("{quote}.")), Piece::Done(usage)] {
+                if sender.send(Ok(piece)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+}
+
 /// A generator that copies the post it is given, and counts what it is asked.
 #[derive(Default)]
 pub struct Copying {
@@ -130,8 +179,7 @@ impl Generator for Copying {
     }
 
     fn generate(&self, request: GenerateRequest) -> GenerationStream {
-        let prompt = request.messages.last().expect("a question").content.clone();
-        let quote = prompt.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"')).expect("a quote").0;
+        let quote = quoted(&request);
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
         let usage = Usage { prompt_tokens: 10, generated_tokens: 5, finish: Finish::Stop };
         for piece in [Piece::Text(format!("{quote}.")), Piece::Done(usage)] {

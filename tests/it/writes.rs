@@ -7,16 +7,15 @@ use axum::http::{Method, Request, StatusCode};
 use bowerbird::profile::ProfileChoice;
 use bowerbird::stack::{Models, Parts, Stack};
 use bowerbird_models_api::stub::{StubEmbedder, StubReranker};
-use bowerbird_models_api::{
-    Embedder, Finish, GenerateRequest, GenerationStream, Generator, Piece, Reranker, Usage,
-};
+use bowerbird_models_api::{Embedder, Reranker};
 use bowerbird_posts::{Op, PostId};
 use bowerbird_scheduler::{Encoders, EncodersConfig};
 use bowerbird_tests::{call, fixture, fixture_with, post, post_json, stub_models, test_config};
 use futures::StreamExt;
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc};
 use tower::ServiceExt;
+
+use crate::support::Permitted;
 
 fn ids(page: &serde_json::Value) -> Vec<&str> {
     page["hits"].as_array().expect("hits").iter().map(|hit| hit["id"].as_str().expect("id")).collect()
@@ -192,33 +191,6 @@ async fn facets_count_what_the_total_counts() {
     assert_eq!(page["facets"]["author"], json!([{"value": "ann", "count": 2}]), "{page}");
 }
 
-/// Copies the quoted post, each time it has a permit.
-struct Permitted(Arc<Semaphore>);
-
-impl Generator for Permitted {
-    fn name(&self) -> &'static str {
-        "permitted"
-    }
-
-    fn generate(&self, request: GenerateRequest) -> GenerationStream {
-        let prompt = request.messages.last().expect("a question").content.clone();
-        let quote =
-            prompt.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"')).expect("a quote").0.to_owned();
-        let (sender, receiver) = mpsc::channel(4);
-        let permits = Arc::clone(&self.0);
-        tokio::spawn(async move {
-            permits.acquire().await.expect("open").forget();
-            let usage = Usage { prompt_tokens: 1, generated_tokens: 1, finish: Finish::Stop };
-            for piece in [Piece::Text(format!("{quote}.")), Piece::Done(usage)] {
-                if sender.send(Ok(piece)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        receiver
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_in_progress_does_not_cite_a_post_after_its_deletion_or_edit() {
     let texts = [
@@ -226,9 +198,10 @@ async fn an_answer_in_progress_does_not_cite_a_post_after_its_deletion_or_edit()
         ("deleted", "Coffee lowers the risk of heart disease in women"),
         ("edited", "Coffee lowers the risk of kidney disease in men"),
     ];
-    let permits = Arc::new(Semaphore::new(0));
+    let generator = Permitted::new();
+    let permits = Arc::clone(&generator.permits);
     let mut models = stub_models("");
-    models.generator = Some(Arc::new(Permitted(Arc::clone(&permits))));
+    models.generator = Some(Arc::new(generator));
     let posts = texts.iter().map(|(id, text)| post(id, "ann", "2015-01-01", text)).collect();
     let mut config = test_config();
     // The second answer is to be written like the first.
