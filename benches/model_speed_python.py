@@ -14,34 +14,20 @@ Makes a virtual environment in ~/.cache/bowerbird-python-speed on the first call
 """
 
 import json
-import os
-import subprocess
 import sys
 import time
-import venv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from environment import enter
 
 REQUIREMENTS = [
     "bm25s==0.3.16", "faiss-cpu==1.12.0", "numpy==2.2.6", "onnxruntime==1.32.0", "PyStemmer==3.1.0", "tokenizers==0.23.3",
 ]
-HOME = Path.home() / ".cache" / "bowerbird-python-speed"
 PREFIX = "Represent this sentence for searching relevant passages: "
 CLS, SEP = 101, 102
 DEPTH = 100
 DENSE_WEIGHT, BLEND = 0.7, 0.3
-
-
-def in_environment() -> None:
-    """Goes on in the virtual environment, made when absent."""
-    python = HOME / "bin" / "python"
-    if Path(sys.prefix).resolve() == HOME.resolve():
-        return
-    if not (HOME / "ready").exists():
-        venv.create(HOME, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True, stdout=sys.stderr)
-        (HOME / "ready").touch()
-    os.execve(python, [str(python), *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
 
 
 class Model:
@@ -158,5 +144,5 @@ def main():
 
 
 if __name__ == "__main__":
-    in_environment()
+    enter("bowerbird-python-speed", REQUIREMENTS, OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     main()

@@ -24,7 +24,9 @@ fn main() {
 }
 
 async fn run(stack: &Stack) {
-    let rerank = stack.engine.config().rerank;
+    let shipped = stack.engine.config().rerank;
+    // Every query is read.
+    let rerank = RerankOptions { gated: false, ..shipped };
     let off = RerankOptions { depth: 0, ..rerank };
     let bare = SearchRequest { rerank: Some(off), collapse: Some(Collapse::None), ..SearchRequest::new("") };
     let hybrid = SearchRequest { mode: Mode::Hybrid, ..bare.clone() };
@@ -38,7 +40,8 @@ async fn run(stack: &Stack) {
         ("+recency", SearchRequest { recency: Some(week), ..hybrid.clone() }),
         ("+mmr", SearchRequest { diversity: Some(0.3), ..hybrid.clone() }),
         ("+explain", SearchRequest { explain: true, ..hybrid }),
-        ("reranked", SearchRequest { rerank: Some(rerank), ..folded }),
+        ("reranked", SearchRequest { rerank: Some(rerank), ..folded.clone() }),
+        ("gated", SearchRequest { rerank: Some(shipped), ..folded }),
     ];
     let mut totals: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     let mut stages: BTreeMap<&str, Vec<f64>> = BTreeMap::new();

@@ -7,28 +7,13 @@ in ~/.cache/bowerbird-faiss on the first call. Builds with `threads`, searches w
 """
 
 import argparse
-import os
-import subprocess
-import sys
 import time
-import venv
 from pathlib import Path
 
+from environment import enter
+
 REQUIREMENTS = ["faiss-cpu==1.12.0", "numpy==2.2.6"]
-HOME = Path.home() / ".cache" / "bowerbird-faiss"
 K = 10
-
-
-def in_environment() -> None:
-    """Goes on in the virtual environment, made when absent."""
-    python = HOME / "bin" / "python"
-    if Path(sys.prefix).resolve() == HOME.resolve():
-        return
-    if not (HOME / "ready").exists():
-        venv.create(HOME, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True, stdout=sys.stderr)
-        (HOME / "ready").touch()
-    os.execv(python, [str(python), *sys.argv])
 
 
 def measure(name, index, base, queries, truth, args):
@@ -71,7 +56,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--ef", type=lambda text: [int(ef) for ef in text.split(",")], required=True)
     args = parser.parse_args()
-    in_environment()
+    enter("bowerbird-faiss", REQUIREMENTS)
     import faiss
     import numpy as np
 
