@@ -34,6 +34,8 @@ mod report;
 mod sensitive;
 mod slate;
 mod store;
+#[expect(dead_code, reason = "read by the stages that are being added")]
+mod targeting;
 mod text;
 mod time;
 mod token;
@@ -50,4 +52,5 @@ pub use keywords::MatchType;
 pub use report::{Audit, CampaignReport, Difference};
 pub use sensitive::{NoFill, sensitive_term};
 pub use slate::{Degraded, Slate, SponsoredBlock};
+pub use targeting::{Bidding, Device};
 pub use token::TokenError;

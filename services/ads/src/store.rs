@@ -93,6 +93,7 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(vec![
         step(1, "catalog", include_str!("../migrations/0001_catalog.sql")),
         step(2, "money", include_str!("../migrations/0002_money.sql")),
+        step(3, "campaigns", include_str!("../migrations/0003_campaigns.sql")),
     ])
 }
 
