@@ -333,8 +333,15 @@ pub struct TuneArgs {
 pub struct EvalAnswersArgs {
     /// Folder with any of `begin-wow`, `expertqa-citations`, `summedits`; measured on the part that the weights were not
     /// learnt from.
-    #[arg(long, value_name = "DIR", required_unless_present = "dataset", conflicts_with = "dataset")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["dataset", "queries"], conflicts_with = "dataset")]
     pub data: Option<PathBuf>,
+    /// Answer these questions, one a line, from the posts of `--data-dir` and measure the answers; with `--data` a
+    /// second check that had no part in writing them judges their sentences.
+    #[arg(long, value_name = "FILE", requires = "data_dir", conflicts_with_all = ["dataset", "scores"])]
+    pub queries: Option<PathBuf>,
+    /// Where the posts for `--queries` are.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
     /// JSONL of `{"claim", "evidence", "label": 0|1}`; measured on all of it.
     #[arg(long, value_name = "FILE")]
     pub dataset: Option<PathBuf>,

@@ -123,13 +123,7 @@ pub fn cache_dir() -> anyhow::Result<PathBuf> {
 pub fn load_models(config: &Config, parts: Parts, progress: &dyn Progress) -> anyhow::Result<Models> {
     let catalog = Catalog::embedded()?;
     let store = model_store(config)?;
-    let dylib = if let Some(path) = &config.models.runtime {
-        path.clone()
-    } else {
-        let entry = catalog.entry("onnxruntime")?;
-        store.ensure(entry, progress)?.join(&first_file(entry)?.name)
-    };
-    let runtime = Runtime::load(&dylib)?;
+    let runtime = load_runtime(config, &catalog, &store, progress)?;
 
     let float = config.models.float_dir.as_deref();
     let embedder = Located::new(catalog.entry(&config.models.embedder)?, &store, float, progress)?;
@@ -196,6 +190,35 @@ pub fn load_models(config: &Config, parts: Parts, progress: &dyn Progress) -> an
         tracing::warn!(requested = report.requested, used = report.used, "{note}");
     }
     Ok(Models { encoders, generator, report })
+}
+
+/// The embedder `name` of the catalog by itself, on one thread: to compare with, or to migrate to.
+pub fn load_embedder(config: &Config, name: &str, progress: &dyn Progress) -> anyhow::Result<OnnxEmbedder> {
+    let catalog = Catalog::embedded()?;
+    let store = model_store(config)?;
+    let runtime = load_runtime(config, &catalog, &store, progress)?;
+    let located = Located::new(catalog.entry(name)?, &store, None, progress)?;
+    Ok(OnnxEmbedder::open(
+        &runtime,
+        &located.files,
+        located.embedder_spec(),
+        &session_options(&config.models)?,
+    )?)
+}
+
+fn load_runtime(
+    config: &Config,
+    catalog: &Catalog,
+    store: &Store,
+    progress: &dyn Progress,
+) -> anyhow::Result<Runtime> {
+    let dylib = if let Some(path) = &config.models.runtime {
+        path.clone()
+    } else {
+        let entry = catalog.entry("onnxruntime")?;
+        store.ensure(entry, progress)?.join(&first_file(entry)?.name)
+    };
+    Ok(Runtime::load(&dylib)?)
 }
 
 fn session_options(models: &ModelsConfig) -> anyhow::Result<SessionOptions> {

@@ -14,6 +14,7 @@ use super::binary::{
 };
 use super::pairs::{Pair, PairSet, Part, read_file, read_sets};
 use super::scored::Scorer;
+use super::written;
 use crate::cli::EvalAnswersArgs;
 use crate::config::Config;
 use crate::progress::Bars;
@@ -96,6 +97,9 @@ pub struct Report {
 
 /// Runs `bowerbird eval answers`.
 pub async fn run(config: &Config, args: EvalAnswersArgs) -> anyhow::Result<()> {
+    if let (Some(queries), Some(data_dir)) = (&args.queries, &args.data_dir) {
+        return written::run(config, queries, data_dir, args.data.as_deref(), args.json).await;
+    }
     let mut sets = match (&args.data, &args.dataset) {
         (Some(dir), _) => read_sets(dir)?,
         (None, Some(file)) => vec![read_file(file)?],

@@ -12,4 +12,6 @@ pub mod measure;
 pub mod pairs;
 pub mod retrieval;
 pub mod scored;
+mod second;
 pub mod tune;
+mod written;
