@@ -212,6 +212,54 @@ async fn a_phone_shows_everything_without_sideways_scrolling() {
     .await;
 }
 
+/// Breaks the first stream of an answer off after its first sentence, and keeps what the second was asked with.
+const BREAK_OFF: &str = r#"(() => {
+  const real = window.fetch;
+  let calls = 0;
+  window.fetch = async (path, options) => {
+    if (!String(path).endsWith("v1/answer")) return real(path, options);
+    calls += 1;
+    if (calls > 1) {
+      document.body.dataset.resumedFrom = new Headers(options.headers).get("last-event-id");
+      return real(path, options);
+    }
+    const response = await real(path, options);
+    const reader = response.body.getReader();
+    let seen = "";
+    const body = new ReadableStream({
+      async pull(stream) {
+        if (seen.includes("event: delta") || seen.includes("event:delta")) return stream.error(new TypeError("cut off"));
+        const { done, value } = await reader.read();
+        if (done) return stream.close();
+        seen += new TextDecoder().decode(value);
+        stream.enqueue(value);
+      },
+    });
+    return new Response(body, { status: response.status, headers: response.headers });
+  };
+  return true;
+})()"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_goes_on_where_it_was() {
+    in_browser(Screen::Desktop, async |page: &Page| {
+        page.open("/").await?;
+        page.eval(BREAK_OFF).await?;
+        page.type_query(QUESTION).await?;
+        page.wait(ANSWERED).await?;
+        page.until("document.querySelector('#answer-state').textContent.startsWith('From ')").await?;
+        let from = page.eval("document.body.dataset.resumedFrom").await?;
+        ensure!(from.as_str().is_some_and(|id| id.contains(':')), "asked again with {from}");
+        let sentences = page.all("#answer .sentence .words").await?;
+        let mut texts = HashSet::new();
+        for sentence in &sentences {
+            ensure!(texts.insert(sentence.text().await?), "a sentence is shown twice");
+        }
+        Ok(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_chosen_theme_is_remembered() {
     const COLOUR: &str = "getComputedStyle(document.body).backgroundColor";

@@ -37,7 +37,7 @@ export async function askForAnswer(question, onAd) {
   byId("answer-stop").hidden = false;
   const events = [];
   try {
-    for await (const event of postForEvents("v1/answer", { q: question, stream: true }, controller.signal)) {
+    for await (const event of postForEvents("v1/answer", { q: question, stream: true }, controller.signal, isEnd)) {
       events.push(event);
       show(event, onAd);
       if (shown.finished) return event.event === "done" ? events : null;
@@ -50,6 +50,8 @@ export async function askForAnswer(question, onAd) {
   }
   return null;
 }
+
+const isEnd = ({ event }) => event === "done" || event === "error";
 
 /** Shows an answer that was complete before, without asking again. */
 export function replayAnswer(events, onAd) {

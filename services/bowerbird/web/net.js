@@ -41,10 +41,10 @@ const unreachable = () =>
     status: 0,
   });
 
-const post = (path, body, accept, signal) =>
+const post = (path, body, accept, signal, headers = {}) =>
   call(path, {
     method: "POST",
-    headers: { "content-type": "application/json", accept },
+    headers: { "content-type": "application/json", accept, ...headers },
     body: JSON.stringify(body),
     signal,
   });
@@ -67,9 +67,43 @@ export async function getStatus(path) {
   return response.json();
 }
 
-/** `POST path` and yields `{ event, data, id }` for every server-sent event; `data` is parsed JSON. */
-export async function* postForEvents(path, body, signal) {
-  const response = await post(path, body, "text/event-stream", signal);
+/** Pauses before a broken stream is asked for again; an event that arrives starts them anew. */
+const PAUSES_MS = [500, 2000, 5000];
+
+/**
+ * `POST path` and yields `{ event, data, id }` for every server-sent event; `data` is parsed JSON.
+ *
+ * A stream that breaks off is asked for again from the last event on, until `isLast` says that one was the last.
+ */
+export async function* postForEvents(path, body, signal, isLast) {
+  let last = "";
+  for (let broken = 0; ; broken += 1) {
+    try {
+      for await (const event of eventsOf(await post(path, body, "text/event-stream", signal, last && { "last-event-id": last }))) {
+        last = event.id || last;
+        broken = 0;
+        yield event;
+        if (isLast(event)) return;
+      }
+    } catch (error) {
+      if (error.code !== "unreachable" || last === "" || broken >= PAUSES_MS.length) throw error;
+    }
+    if (last === "" || broken >= PAUSES_MS.length) return;
+    await pause(PAUSES_MS[broken], signal);
+  }
+}
+
+const pause = (ms, signal) =>
+  new Promise((resolve, reject) => {
+    const stopped = () => reject(signal.reason);
+    setTimeout(() => {
+      signal.removeEventListener("abort", stopped);
+      resolve();
+    }, ms);
+    signal.addEventListener("abort", stopped, { once: true });
+  });
+
+async function* eventsOf(response) {
   const parser = new EventStreamParser();
   const decoder = new TextDecoder();
   const reader = response.body.getReader();

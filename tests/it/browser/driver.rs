@@ -158,6 +158,11 @@ impl Page {
     /// Types a query into the box of the start page and searches for it.
     pub async fn search(&self, query: &str) -> anyhow::Result<()> {
         self.open("/").await?;
+        self.type_query(query).await
+    }
+
+    /// The same on the start page that is open.
+    pub async fn type_query(&self, query: &str) -> anyhow::Result<()> {
         self.wait("#examples [data-query]").await?;
         let input = self.wait("#q").await?;
         input.send_keys(query).await?;
