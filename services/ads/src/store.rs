@@ -12,7 +12,7 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqlSafeStr, Sqlite, SqlitePool, Transaction};
+use sqlx::{SqlSafeStr, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use crate::AdsError;
 use crate::time::millis;
@@ -20,6 +20,11 @@ use crate::token::Keys;
 
 /// Longest wait for a connection, and for a lock of another process.
 const WAIT: Duration = Duration::from_secs(5);
+
+/// A connection to the database.
+pub(crate) type Connection = SqliteConnection;
+/// A transaction on it.
+pub(crate) type Tx<'c> = Transaction<'c, Sqlite>;
 
 /// One connection that writes and several that read.
 ///
@@ -49,8 +54,13 @@ impl Store {
     }
 
     /// A transaction that may write. It takes the lock at once, so that what it reads is what it changes.
-    pub async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>, AdsError> {
+    pub async fn begin_write(&self) -> Result<Tx<'static>, AdsError> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// A transaction that reads one state from beginning to end.
+    pub async fn begin_read(&self) -> Result<Tx<'static>, AdsError> {
+        Ok(self.reader.begin().await?)
     }
 
     /// The signing keys; the first is made and stored at the first open.
