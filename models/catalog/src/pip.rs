@@ -235,7 +235,7 @@ mod tests {
         PypiSource {
             package: "thing".into(),
             version: "1.2".into(),
-            inside: "thing/model.onnx".into(),
+            inside: Some("thing/model.onnx".into()),
             python: "3.12".into(),
             platform: None,
             abi: None,

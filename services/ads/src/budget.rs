@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 
 use bowerbird_auction::Micros;
-use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use crate::AdsError;
+use crate::store::{Connection, Tx};
 
 /// A day's spending of one campaign.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,10 +33,7 @@ pub(crate) struct Hold<'a> {
 }
 
 /// What every campaign has spent and reserved on `day`; campaigns without a row have spent nothing.
-pub(crate) async fn spend_of_day(
-    db: &mut SqliteConnection,
-    day: &str,
-) -> Result<HashMap<String, Spend>, AdsError> {
+pub(crate) async fn spend_of_day(db: &mut Connection, day: &str) -> Result<HashMap<String, Spend>, AdsError> {
     let rows: Vec<(String, i64, i64)> =
         sqlx::query_as("SELECT campaign, settled_micros, reserved_micros FROM daily_spend WHERE day = $1")
             .bind(day)
@@ -49,7 +46,7 @@ pub(crate) async fn spend_of_day(
 }
 
 /// Whether any reservation has expired by `now_ms`.
-pub(crate) async fn any_expired(db: &mut SqliteConnection, now_ms: i64) -> Result<bool, AdsError> {
+pub(crate) async fn any_expired(db: &mut Connection, now_ms: i64) -> Result<bool, AdsError> {
     let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM reservations WHERE expires_at <= $1 LIMIT 1")
         .bind(now_ms)
         .fetch_optional(db)
@@ -58,7 +55,7 @@ pub(crate) async fn any_expired(db: &mut SqliteConnection, now_ms: i64) -> Resul
 }
 
 /// Gives back what expired reservations held.
-pub(crate) async fn release_expired(tx: &mut Transaction<'_, Sqlite>, now_ms: i64) -> Result<(), AdsError> {
+pub(crate) async fn release_expired(tx: &mut Tx<'_>, now_ms: i64) -> Result<(), AdsError> {
     let sums: Vec<(String, String, i64)> = sqlx::query_as(
         "SELECT campaign, day, CAST(SUM(amount_micros) AS BIGINT) FROM reservations WHERE expires_at <= $1 \
          GROUP BY campaign, day",
@@ -76,7 +73,7 @@ pub(crate) async fn release_expired(tx: &mut Transaction<'_, Sqlite>, now_ms: i6
 /// Holds every price of a slate, or names the position of the first that does not fit any more; the caller then
 /// rolls `tx` back. A hold of the same nonce is replaced.
 pub(crate) async fn reserve(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     holds: &[Hold<'_>],
     day: &str,
     expires_ms: i64,
@@ -119,7 +116,7 @@ pub(crate) async fn reserve(
 }
 
 /// Ends the reservation of `nonce`, if there is one, without a charge.
-pub(crate) async fn release(tx: &mut Transaction<'_, Sqlite>, nonce: &str) -> Result<(), AdsError> {
+pub(crate) async fn release(tx: &mut Tx<'_>, nonce: &str) -> Result<(), AdsError> {
     let held: Option<(String, String, i64)> =
         sqlx::query_as("DELETE FROM reservations WHERE nonce = $1 RETURNING campaign, day, amount_micros")
             .bind(nonce)
@@ -134,7 +131,7 @@ pub(crate) async fn release(tx: &mut Transaction<'_, Sqlite>, nonce: &str) -> Re
 /// Charges at most `price` for a click and returns what was charged: the whole price while its reservation is open,
 /// else as much as neither the day's settled money nor the reservations of others need.
 pub(crate) async fn settle(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     nonce: &str,
     campaign: &str,
     day: &str,
@@ -174,12 +171,7 @@ pub(crate) async fn settle(
     }
 }
 
-async fn give_back(
-    tx: &mut Transaction<'_, Sqlite>,
-    campaign: &str,
-    day: &str,
-    amount: i64,
-) -> Result<(), AdsError> {
+async fn give_back(tx: &mut Tx<'_>, campaign: &str, day: &str, amount: i64) -> Result<(), AdsError> {
     sqlx::query(
         "UPDATE daily_spend SET reserved_micros = reserved_micros - $1 WHERE campaign = $2 AND day = $3",
     )

@@ -1,4 +1,6 @@
 //! The database file as a whole: a copy while it is used, and whether it is sound.
+//!
+//! For files only. A PostgreSQL server has its own means for both: `pg_dump`, and checksums of its pages.
 
 use std::path::Path;
 use std::time::Duration;
@@ -52,13 +54,14 @@ async fn open(path: &Path) -> Result<SqliteConnection, AdsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DatabaseAddress;
     use crate::store::Store;
 
     #[tokio::test]
     async fn a_copy_is_sound_private_and_whole_and_damage_is_told() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let (path, copy) = (folder.path().join("ads.sqlite"), folder.path().join("copy.sqlite"));
-        let store = Store::open(&path, 1).await.expect("opens");
+        let store = Store::open(&DatabaseAddress::File(path.clone()), 1).await.expect("opens");
         store.keys().await.expect("a key is made");
         copy_database(&path, &copy).await.expect("copies while it is open");
         assert!(copy_database(&path, &copy).await.is_err(), "it does not overwrite");
@@ -71,7 +74,10 @@ mod tests {
             key
         };
         let original = key(store).await;
-        assert_eq!(key(Store::open(&copy, 1).await.expect("opens")).await, original);
+        assert_eq!(
+            key(Store::open(&DatabaseAddress::File(copy.clone()), 1).await.expect("opens")).await,
+            original
+        );
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

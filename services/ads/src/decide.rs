@@ -8,7 +8,7 @@ use bowerbird_auction::{Award, Probability};
 use bowerbird_models_api::{Embedding, RerankLogit, TextRole};
 use bowerbird_scheduler::{Job, Priority};
 use jiff::Timestamp;
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::award::bid;
@@ -220,14 +220,15 @@ impl Engine {
         if matches.is_empty() {
             return Ok(HashMap::new());
         }
-        let mut query =
-            QueryBuilder::<Sqlite>::new("SELECT ad, impressions, clicks FROM ad_counts WHERE ad IN (");
-        let mut list = query.separated(", ");
+        // Numbers only: the ids are bound.
+        let places: Vec<String> = (1..=matches.len()).map(|place| format!("${place}")).collect();
+        let statement =
+            format!("SELECT ad, impressions, clicks FROM ad_counts WHERE ad IN ({})", places.join(", "));
+        let mut query = sqlx::query_as(AssertSqlSafe(statement));
         for matched in matches {
-            list.push_bind(index.ads[matched.ad].id.clone());
+            query = query.bind(index.ads[matched.ad].id.clone());
         }
-        query.push(")");
-        let rows: Vec<(String, i64, i64)> = query.build_query_as().fetch_all(&self.store.reader).await?;
+        let rows: Vec<(String, i64, i64)> = query.fetch_all(&self.store.reader).await?;
         Ok(rows.into_iter().map(|(ad, impressions, clicks)| (ad, Counts { impressions, clicks })).collect())
     }
 

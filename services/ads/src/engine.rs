@@ -13,7 +13,8 @@ use crate::index::{self, AdIndex};
 use crate::store::Store;
 use crate::token::Keys;
 use crate::{
-    AdRequest, AdsConfig, AdsError, Audit, CampaignReport, ClickOutcome, EventOutcome, ImportReport, Slate,
+    AdRequest, AdsConfig, AdsError, Audit, CampaignReport, ClickOutcome, DatabaseAddress, EventOutcome,
+    ImportReport, Slate,
 };
 
 /// Chooses ads, keeps budgets and books events. Cheap to clone; all clones share one state.
@@ -32,15 +33,24 @@ pub(crate) struct Engine {
 }
 
 impl AdEngine {
-    /// Opens the database file at `path`, creating it when absent, and loads what is booked. Ads without a vector in
-    /// the space of `encoders` are embedded first.
+    /// Opens the database file at `path`, creating it when absent: [`AdEngine::connect`].
     pub async fn open(
         path: impl AsRef<Path>,
         config: AdsConfig,
         encoders: Encoders,
     ) -> Result<Self, AdsError> {
+        Self::connect(&DatabaseAddress::File(path.as_ref().to_path_buf()), config, encoders).await
+    }
+
+    /// Opens the database and loads what is booked. Ads without a vector in the space of `encoders` are embedded
+    /// first.
+    pub async fn connect(
+        database: &DatabaseAddress,
+        config: AdsConfig,
+        encoders: Encoders,
+    ) -> Result<Self, AdsError> {
         config.validate().map_err(AdsError::Config)?;
-        let store = Store::open(path.as_ref(), config.readers).await?;
+        let store = Store::open(database, config.readers).await?;
         let keys = store.keys().await?;
         let index = RwLock::new(Arc::new(AdIndex::default()));
         let engine = Engine { config, encoders, store, keys, index, importing: tokio::sync::Mutex::new(()) };
@@ -62,7 +72,7 @@ impl AdEngine {
         let engine = &*self.0;
         let advertisers = import::parse(json, &engine.config.currency).map_err(AdsError::Import)?;
         let _importing = engine.importing.lock().await;
-        let mut snapshot = engine.store.reader.begin().await?;
+        let mut snapshot = engine.store.begin_read().await?;
         let planned = import::plan(&mut snapshot, advertisers).await?.map_err(AdsError::Import)?;
         snapshot.rollback().await?;
         let versions = planned.new_versions();
@@ -121,7 +131,7 @@ impl Engine {
     }
 
     async fn reload(&self) -> Result<(), AdsError> {
-        let mut snapshot = self.store.reader.begin().await?;
+        let mut snapshot = self.store.begin_read().await?;
         let index = index::load(&mut snapshot, self.encoders.space()).await?;
         snapshot.rollback().await?;
         *self.index.write() = Arc::new(index);

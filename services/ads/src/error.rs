@@ -70,13 +70,34 @@ impl From<sqlx::Error> for AdsError {
     fn from(error: sqlx::Error) -> Self {
         let busy = match &error {
             sqlx::Error::PoolTimedOut => true,
-            // SQLITE_BUSY and SQLITE_LOCKED, with their extended codes.
-            sqlx::Error::Database(inner) => inner
-                .code()
-                .and_then(|code| code.parse::<i32>().ok())
-                .is_some_and(|code| matches!(code & 0xff, 5 | 6)),
+            sqlx::Error::Database(inner) => inner.code().is_some_and(|code| is_busy(&code)),
             _ => false,
         };
         if busy { Self::Busy } else { Self::Database(error) }
+    }
+}
+
+/// Whether the same call may succeed in a moment.
+fn is_busy(code: &str) -> bool {
+    if code.len() == 5 {
+        // PostgreSQL: serialization failure, deadlock, lock not available in time, too many connections, starting up.
+        return matches!(code, "40001" | "40P01" | "55P03" | "53300" | "57P03");
+    }
+    // SQLITE_BUSY and SQLITE_LOCKED, with their extended codes.
+    code.parse::<i32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn busy_is_told_from_broken_on_both_databases() {
+        for busy in ["5", "6", "261", "517", "40001", "40P01", "55P03"] {
+            assert!(is_busy(busy), "{busy}");
+        }
+        for broken in ["1", "11", "14", "787", "23505", "42P01", "25006", ""] {
+            assert!(!is_busy(broken), "{broken}");
+        }
     }
 }

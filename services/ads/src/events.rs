@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::{Sqlite, Transaction};
 
 use bowerbird_auction::Micros;
 
 use crate::engine::Engine;
+use crate::store::Tx;
 use crate::time::{day, millis};
 use crate::token::{Kind, Payload, TokenError, destination_hash};
 use crate::{AdsError, budget};
@@ -124,11 +124,7 @@ impl Engine {
 }
 
 /// Charges a click that comes in time, if its impression was reported.
-async fn bill(
-    tx: &mut Transaction<'_, Sqlite>,
-    payload: &Payload,
-    shown: &Shown,
-) -> Result<(ClickStatus, Micros), AdsError> {
+async fn bill(tx: &mut Tx<'_>, payload: &Payload, shown: &Shown) -> Result<(ClickStatus, Micros), AdsError> {
     let seen: Option<i64> =
         sqlx::query_scalar("SELECT 1 FROM events WHERE nonce = $1 AND kind = 'impression'")
             .bind(payload.nonce())
@@ -146,7 +142,7 @@ async fn bill(
 }
 
 /// Looks the ad version up and compares its landing page with the one that was signed.
-async fn shown(tx: &mut Transaction<'_, Sqlite>, payload: &Payload) -> Result<Shown, AdsError> {
+async fn shown(tx: &mut Tx<'_>, payload: &Payload) -> Result<Shown, AdsError> {
     let row: Option<(String, String)> = sqlx::query_as(
         "SELECT v.landing_url, g.campaign FROM ad_versions v JOIN ads a ON a.id = v.ad \
          JOIN ad_groups g ON g.id = a.ad_group WHERE v.ad = $1 AND v.version = $2",
@@ -165,10 +161,7 @@ async fn shown(tx: &mut Transaction<'_, Sqlite>, payload: &Payload) -> Result<Sh
 }
 
 /// Status and amount of the event, if it is in the book.
-async fn booked(
-    tx: &mut Transaction<'_, Sqlite>,
-    payload: &Payload,
-) -> Result<Option<(String, i64)>, AdsError> {
+async fn booked(tx: &mut Tx<'_>, payload: &Payload) -> Result<Option<(String, i64)>, AdsError> {
     Ok(sqlx::query_as("SELECT status, amount_micros FROM events WHERE nonce = $1 AND kind = $2")
         .bind(payload.nonce())
         .bind(payload.kind.as_str())
@@ -177,7 +170,7 @@ async fn booked(
 }
 
 async fn book(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     payload: &Payload,
     shown: &Shown,
     amount: Micros,
@@ -202,12 +195,7 @@ async fn book(
     Ok(())
 }
 
-async fn bump(
-    tx: &mut Transaction<'_, Sqlite>,
-    ad: &str,
-    impressions: i64,
-    clicks: i64,
-) -> Result<(), AdsError> {
+async fn bump(tx: &mut Tx<'_>, ad: &str, impressions: i64, clicks: i64) -> Result<(), AdsError> {
     sqlx::query(
         "INSERT INTO ad_counts (ad, impressions, clicks) VALUES ($1, $2, $3) ON CONFLICT (ad) DO UPDATE SET \
          impressions = ad_counts.impressions + excluded.impressions, clicks = ad_counts.clicks + excluded.clicks",

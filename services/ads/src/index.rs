@@ -7,10 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bowerbird_auction::Micros;
 use bowerbird_models_api::{Embedding, EmbeddingSpace};
-use sqlx::SqliteConnection;
 
 use crate::import::NewVersion;
 use crate::keywords::{Keyword, KeywordIndex};
+use crate::store::Connection;
 use crate::{AdsError, MatchType};
 
 /// Who books.
@@ -76,7 +76,7 @@ pub(crate) fn passage(headline: &str, text: &str) -> String {
 
 /// Current ad versions that have no vector in `space`.
 pub(crate) async fn without_embedding(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     space: &EmbeddingSpace,
 ) -> Result<Vec<NewVersion>, AdsError> {
     let rows: Vec<(String, i64, String, String)> = sqlx::query_as(
@@ -98,7 +98,7 @@ pub(crate) async fn without_embedding(
 
 /// Stores one vector for each of `versions`, in the same order.
 pub(crate) async fn store_embeddings(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     space: &EmbeddingSpace,
     versions: &[NewVersion],
     vectors: &[Embedding],
@@ -123,7 +123,7 @@ type CampaignRow = (String, String, i64, Option<String>, Option<String>, String)
 type AdRow = (String, String, String, i64, String, String, String, String, String);
 
 /// Reads everything; `db` should be a transaction, so that the parts belong together.
-pub(crate) async fn load(db: &mut SqliteConnection, space: &EmbeddingSpace) -> Result<AdIndex, AdsError> {
+pub(crate) async fn load(db: &mut Connection, space: &EmbeddingSpace) -> Result<AdIndex, AdsError> {
     let mut index = AdIndex::default();
     let mut advertiser_at = HashMap::new();
     let rows: Vec<(String, String, String)> =
@@ -154,8 +154,8 @@ pub(crate) async fn load(db: &mut SqliteConnection, space: &EmbeddingSpace) -> R
     }
 
     let mut group_at = HashMap::new();
-    let rows: Vec<(String, String, i64, bool, String, String)> = sqlx::query_as(
-        "SELECT id, campaign, bid_micros, semantic, languages, countries FROM ad_groups ORDER BY id",
+    let rows: Vec<(String, String, i64, i64, String, String)> = sqlx::query_as(
+        "SELECT id, campaign, bid_micros, CAST(semantic AS INTEGER), languages, countries FROM ad_groups ORDER BY id",
     )
     .fetch_all(&mut *db)
     .await?;
@@ -168,22 +168,22 @@ pub(crate) async fn load(db: &mut SqliteConnection, space: &EmbeddingSpace) -> R
         index.groups.push(Group {
             campaign,
             bid: Micros(bid),
-            semantic,
+            semantic: semantic != 0,
             languages,
             countries,
             ads: Vec::new(),
         });
     }
 
-    let rows: Vec<(String, String, String, bool)> = sqlx::query_as(
-        "SELECT ad_group, text, match_type, negative FROM keywords ORDER BY ad_group, text, match_type, negative",
+    let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
+        "SELECT ad_group, text, match_type, CAST(negative AS INTEGER) FROM keywords ORDER BY ad_group, text, match_type, negative",
     )
     .fetch_all(&mut *db)
     .await?;
     for (group, text, match_type, negative) in rows {
         let at = *group_at.get(&group).ok_or_else(|| orphan("keyword", &text))?;
         let match_type = MatchType::parse(&match_type).ok_or_else(|| orphan("match type", &match_type))?;
-        index.keywords.add(at, &Keyword { text, match_type, negative });
+        index.keywords.add(at, &Keyword { text, match_type, negative: negative != 0 });
     }
 
     load_ads(db, space, &group_at, &mut index).await?;
@@ -191,7 +191,7 @@ pub(crate) async fn load(db: &mut SqliteConnection, space: &EmbeddingSpace) -> R
 }
 
 async fn load_ads(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     space: &EmbeddingSpace,
     group_at: &HashMap<String, usize>,
     index: &mut AdIndex,

@@ -15,6 +15,7 @@
 //! The engine never sees organic results and cannot change them. It reads no clock: the caller says what time it
 //! is.
 
+mod address;
 mod award;
 mod budget;
 mod click_model;
@@ -34,12 +35,13 @@ mod report;
 mod sensitive;
 mod slate;
 mod store;
-#[expect(dead_code, reason = "read by the stages that are being added")]
+#[allow(dead_code, reason = "read by the stages that are being added")]
 mod targeting;
 mod text;
 mod time;
 mod token;
 
+pub use address::DatabaseAddress;
 pub use config::{AdsConfig, ClickPrior, ConfigProblems, Gate, TimeToLive};
 pub use database::{check_database, copy_database};
 pub use decide::AdRequest;

@@ -101,7 +101,7 @@ impl Engine {
     }
 
     pub(crate) async fn audit(&self) -> Result<Audit, AdsError> {
-        let mut snapshot = self.store.reader.begin().await?;
+        let mut snapshot = self.store.begin_read().await?;
         let booked: Vec<(String, String, i64, i64)> =
             sqlx::query_as("SELECT campaign, day, settled_micros, reserved_micros FROM daily_spend")
                 .fetch_all(&mut *snapshot)

@@ -1,56 +1,120 @@
 //! The database: opening, migrating, signing keys, and who may write when.
 //!
-//! Statements keep to what SQLite and PostgreSQL share (`$1` parameters, `ON CONFLICT`, text keys). What is
-//! SQLite's own is in this file.
+//! Statements keep to what SQLite and PostgreSQL share (`$1` parameters, `ON CONFLICT`, text keys), and run through
+//! the `Any` driver of sqlx, which asks for three things: a boolean is read as `CAST(… AS INTEGER)`, since SQLite's
+//! has no type of its own there; a sum as `CAST(… AS BIGINT)`; and parameters are numbered by hand. What the two do
+//! not share is in this file.
+//!
+//! | | SQLite | PostgreSQL |
+//! |---|---|---|
+//! | who writes | one connection, `BEGIN IMMEDIATE` | whoever holds the advisory lock of the transaction |
+//! | what a writer sees | the last commit, until its own | the same: the lock is taken before the first statement |
+//! | what a reader sees | one snapshot a transaction | the same: `REPEATABLE READ` |
+//! | a commit is on the disk | `synchronous = FULL` | `synchronous_commit = on` |
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
+use sqlx::ConnectOptions;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqlSafeStr, Sqlite, SqlitePool, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Executor, SqlSafeStr, Transaction};
+use url::Url;
 
-use crate::AdsError;
 use crate::time::millis;
 use crate::token::Keys;
+use crate::{AdsError, DatabaseAddress};
 
 /// Longest wait for a connection, and for a lock of another process.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// One connection that writes and several that read.
+/// The advisory lock of whoever writes: the letters of "bowerads". Locks are kept by database, so others on the same
+/// server are not in the way.
+const WRITER_LOCK: i64 = i64::from_be_bytes(*b"bowerads");
+
+/// A connection to either database.
+pub(crate) type Connection = AnyConnection;
+/// A transaction on either database.
+pub(crate) type Tx<'c> = Transaction<'c, Any>;
+
+/// Connections that write and connections that read.
 ///
-/// SQLite takes one writer at a time; making writers queue for a single connection, first come first served, is
-/// fairer and faster than letting them poll its lock. Readers see the last commit and are never blocked (WAL).
+/// One transaction writes at a time. SQLite knows nothing else, and on one connection writers queue first come first
+/// served, which is fairer and faster than polling its lock. PostgreSQL could do more, but then every statement
+/// would have to hold against every other at `READ COMMITTED`; with one lock for the whole transaction they are
+/// exact as they stand, for any number of processes, and nothing can deadlock. Readers see the last commit and are
+/// never blocked.
 pub(crate) struct Store {
-    pub reader: SqlitePool,
-    writer: SqlitePool,
+    pub reader: AnyPool,
+    writer: AnyPool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Sqlite,
+    Postgres,
 }
 
 impl Store {
-    /// Opens the database file at `path`, creating it readable by its owner only, and migrates it.
-    pub async fn open(path: &Path, readers: u32) -> Result<Self, AdsError> {
-        create_private(path).map_err(|source| AdsError::File { path: path.display().to_string(), source })?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A commit is on the disk before the link it pays for is given out.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(WAIT);
-        let pool = |size: u32| SqlitePoolOptions::new().max_connections(size).acquire_timeout(WAIT);
-        let writer = pool(1).connect_with(options.clone()).await?;
+    /// Opens the database, creating a file readable by its owner only when there is none, and migrates it.
+    pub async fn open(address: &DatabaseAddress, readers: u32) -> Result<Self, AdsError> {
+        install_default_drivers();
+        let (kind, url) = match address {
+            DatabaseAddress::File(path) => (Kind::Sqlite, file_url(path)?),
+            DatabaseAddress::Postgres(url) => (Kind::Postgres, url.clone()),
+        };
+        let options = AnyConnectOptions::from_url(&url)?;
+        let pool = |size: u32, settings: &'static str| {
+            AnyPoolOptions::new().max_connections(size).acquire_timeout(WAIT).after_connect(
+                move |connection, _| async move { connection.execute(settings).await.map(drop) }.boxed(),
+            )
+        };
+        // sqlx itself turns foreign keys of SQLite on and waits five seconds for its lock. A commit is on the disk
+        // before the link it pays for is given out.
+        let (write, read) = match kind {
+            Kind::Sqlite => {
+                ("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL", "PRAGMA query_only = TRUE")
+            }
+            Kind::Postgres => (
+                "SET lock_timeout = '5s'; SET synchronous_commit = on",
+                "SET default_transaction_read_only = on",
+            ),
+        };
+        // Writers of PostgreSQL queue for its lock, so that another process gets its turn.
+        let writer =
+            pool(if kind == Kind::Sqlite { 1 } else { 4 }, write).connect_with(options.clone()).await?;
         migrations().run(&writer).await?;
-        let reader = pool(readers).connect_with(options).await?;
-        Ok(Self { reader, writer })
+        let reader = pool(readers, read).connect_with(options).await?;
+        Ok(Self { reader, writer, kind })
     }
 
-    /// A transaction that may write. It takes the lock at once, so that what it reads is what it changes.
-    pub async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>, AdsError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    /// A transaction that may write. It waits for the writer before it, so that what it reads is what it changes.
+    pub async fn begin_write(&self) -> Result<Tx<'static>, AdsError> {
+        match self.kind {
+            Kind::Sqlite => Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?),
+            Kind::Postgres => {
+                let mut tx = self.writer.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+                sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(WRITER_LOCK).execute(&mut *tx).await?;
+                Ok(tx)
+            }
+        }
+    }
+
+    /// A transaction that reads one state from beginning to end.
+    pub async fn begin_read(&self) -> Result<Tx<'static>, AdsError> {
+        Ok(self
+            .reader
+            .begin_with(match self.kind {
+                Kind::Sqlite => "BEGIN",
+                Kind::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            })
+            .await?)
     }
 
     /// The signing keys; the first is made and stored at the first open.
@@ -97,6 +161,19 @@ fn migrations() -> Migrator {
     ])
 }
 
+/// The address of the file, which is created when absent.
+fn file_url(path: &Path) -> Result<Url, AdsError> {
+    let failed = |source| AdsError::File { path: path.display().to_string(), source };
+    create_private(path).map_err(failed)?;
+    let whole = path.canonicalize().map_err(failed)?;
+    let name_problem = || failed(std::io::Error::new(std::io::ErrorKind::InvalidFilename, "not UTF-8"));
+    // A path of its own kind of address: every character but the slash is written so that none separates.
+    let mut url = Url::parse("sqlite:///").map_err(|error| AdsError::Database(sqlx::Error::config(error)))?;
+    let escaped = whole.to_str().ok_or_else(name_problem)?.replace('%', "%25").replace('\\', "%5C");
+    url.set_path(&escaped);
+    Ok(url)
+}
+
 /// Makes folder and file when absent. The file holds the signing key, so others may not read it; SQLite gives its
 /// side files the same permissions.
 pub(crate) fn create_private(path: &Path) -> std::io::Result<()> {
@@ -117,7 +194,8 @@ mod tests {
     #[tokio::test]
     async fn the_key_is_made_once_and_the_file_is_private() {
         let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("new").join("ads.sqlite");
+        let path = folder.path().join("new %41?#\u{e4}").join("ads.sqlite");
+        let at = DatabaseAddress::File(path.clone());
         let key = |store: Store| async move {
             store.keys().await.expect("keys");
             let key: String = sqlx::query_scalar("SELECT hmac_key FROM secrets")
@@ -127,8 +205,8 @@ mod tests {
             store.close().await;
             key
         };
-        let first = key(Store::open(&path, 1).await.expect("opens")).await;
-        let second = key(Store::open(&path, 1).await.expect("opens again")).await;
+        let first = key(Store::open(&at, 1).await.expect("opens")).await;
+        let second = key(Store::open(&at, 1).await.expect("opens again")).await;
         assert_eq!(first.len(), 64);
         assert_eq!(first, second);
         #[cfg(unix)]
@@ -145,13 +223,14 @@ mod tests {
         let path = folder.path().join("ads.sqlite");
         std::fs::write(&path, "not a database, but long enough to be looked at as one".repeat(100))
             .expect("writes");
-        assert!(Store::open(&path, 1).await.is_err());
+        assert!(Store::open(&DatabaseAddress::File(path), 1).await.is_err());
     }
 
     #[tokio::test]
     async fn a_damaged_key_is_reported() {
         let folder = tempfile::tempdir().expect("temporary folder");
-        let store = Store::open(&folder.path().join("ads.sqlite"), 1).await.expect("opens");
+        let store =
+            Store::open(&DatabaseAddress::File(folder.path().join("ads.sqlite")), 1).await.expect("opens");
         let mut tx = store.begin_write().await.expect("writes");
         sqlx::query("INSERT INTO secrets VALUES (1, 'short', 0)").execute(&mut *tx).await.expect("inserts");
         tx.commit().await.expect("commits");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bowerbird_ads::AdsConfig;
+use bowerbird_ads::{AdsConfig, DatabaseAddress};
 use bowerbird_answer::AnswerConfig;
 use bowerbird_live::LiveConfig;
 use bytesize::ByteSize;
@@ -17,6 +17,7 @@ use figment::providers::{Env, Format, Toml};
 use serde::Deserialize;
 
 use crate::profile::ProfileChoice;
+use crate::snapshots::ADS_FILE;
 use crate::wire::search::CollapseName;
 
 /// Everything that can be set.
@@ -407,13 +408,22 @@ pub struct AdsSettings {
     /// Most time of a decision.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// Where campaigns, budgets and events are kept: a file below the data directory, or
+    /// `postgres://user:password@host/database`, which several servers can share.
+    pub database: DatabaseAddress,
     /// `[ads.engine]`: auction, relevance gate, click estimate.
     pub engine: AdsConfig,
 }
 
 impl Default for AdsSettings {
     fn default() -> Self {
-        Self { enabled: true, slots: 2, timeout: Duration::from_secs(1), engine: AdsConfig::default() }
+        Self {
+            enabled: true,
+            slots: 2,
+            timeout: Duration::from_secs(1),
+            database: DatabaseAddress::File(ADS_FILE.into()),
+            engine: AdsConfig::default(),
+        }
     }
 }
 
@@ -606,6 +616,18 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert!(Config::load(Some(Path::new("/nowhere.toml"))).is_err());
+    }
+
+    #[test]
+    fn the_ad_database_is_a_file_or_a_server() {
+        let database = |toml: &str| load(toml).map(|config| config.ads.database.under(Path::new("/d")));
+        assert_eq!(database("").expect("valid").file(), Some(Path::new("/d/ads.sqlite")));
+        let server = "[ads]\ndatabase = \"postgres://u:geheim@db/ads\"";
+        assert_eq!(database(server).expect("valid").file(), None);
+        assert!(!format!("{:?}", load(server).expect("valid").ads).contains("geheim"));
+        let error =
+            database("[ads]\ndatabase = \"mysql://u:geheim@db/ads\"").expect_err("not ours").to_string();
+        assert!(error.contains("ads.database") && error.contains("postgres://"), "{error}");
     }
 
     #[test]

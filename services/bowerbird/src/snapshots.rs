@@ -6,14 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bowerbird_ads::AdsError;
+use bowerbird_ads::{AdsError, DatabaseAddress};
 use bowerbird_live::{
     Live, LiveError, SnapshotContents, SnapshotDraft, SnapshotManifest, check_snapshot_name, read_manifest,
 };
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
-/// The file of the ad database in a data directory and in a snapshot.
+/// The file of the ad database in a snapshot, and in a data directory unless the configuration says otherwise.
 pub const ADS_FILE: &str = "ads.sqlite";
 /// Where snapshots are kept in a data directory, unless the configuration says otherwise.
 const HOME: &str = "snapshots";
@@ -77,15 +77,17 @@ struct Inner {
     data_dir: PathBuf,
     home: PathBuf,
     most: usize,
+    ads: DatabaseAddress,
     one_at_a_time: Arc<Semaphore>,
 }
 
 impl Snapshots {
-    /// Snapshots of `data_dir`, kept in `home` (in the data directory itself when absent), `most` at the same time.
-    pub fn new(data_dir: &Path, home: Option<&Path>, most: usize) -> Self {
+    /// Snapshots of `data_dir` and of the ad database, kept in `home` (in the data directory itself when absent),
+    /// `most` at the same time.
+    pub fn new(data_dir: &Path, ads: DatabaseAddress, home: Option<&Path>, most: usize) -> Self {
         let home = home.map_or_else(|| data_dir.join(HOME), Path::to_path_buf);
         let one_at_a_time = Arc::new(Semaphore::new(1));
-        Self(Arc::new(Inner { data_dir: data_dir.to_path_buf(), home, most, one_at_a_time }))
+        Self(Arc::new(Inner { data_dir: data_dir.to_path_buf(), home, most, ads, one_at_a_time }))
     }
 
     /// Takes a snapshot; writes and searches go on. Its name is the time when none is given.
@@ -140,7 +142,7 @@ impl Inner {
         }
         self.clear_unfinished();
         let target = self.home.join(name);
-        take(&self.data_dir, &target, move |draft| live.copy_to(draft)).await
+        take(&self.ads.under(&self.data_dir), &target, move |draft| live.copy_to(draft)).await
     }
 
     /// Names of the snapshots, in order; directories that are none of ours are left out.
@@ -179,9 +181,10 @@ impl Inner {
     }
 }
 
-/// Takes the snapshot `target` of a data directory: posts and indexes through `copy`, then the ad database.
+/// Takes the snapshot `target` of a data directory: posts and indexes through `copy`, then the ad database where it is
+/// a file. A PostgreSQL server is backed up with its own means.
 pub async fn take(
-    data_dir: &Path,
+    ads: &DatabaseAddress,
     target: &Path,
     copy: impl FnOnce(&SnapshotDraft) -> Result<SnapshotContents, LiveError> + Send + 'static,
 ) -> Result<SnapshotManifest, SnapshotError> {
@@ -193,9 +196,12 @@ pub async fn take(
         Ok::<_, LiveError>((draft, contents))
     });
     let (draft, contents) = copied.await.map_err(SnapshotError::Stopped)??;
-    let ads = data_dir.join(ADS_FILE);
-    if ads.is_file() {
-        bowerbird_ads::copy_database(&ads, &draft.dir().join(ADS_FILE)).await?;
+    match ads.file() {
+        Some(file) if file.is_file() => {
+            bowerbird_ads::copy_database(file, &draft.dir().join(ADS_FILE)).await?;
+        }
+        Some(_) => {}
+        None => tracing::warn!("the snapshot is without ads: back {ads} up with pg_dump"),
     }
     let finished = tokio::task::spawn_blocking(move || draft.finish(contents));
     let manifest = finished.await.map_err(SnapshotError::Stopped)??;

@@ -27,7 +27,7 @@ use crate::answers::Answers;
 use crate::commands::convert;
 use crate::config::{Batching, Config, DEFAULT_BLEND, GeneratorKind, ModelsConfig, Provider, cores};
 use crate::profile::{Profile, ProfileChoice};
-use crate::snapshots::{ADS_FILE, Snapshots};
+use crate::snapshots::Snapshots;
 
 /// Which models answer, and where they run.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -399,8 +399,9 @@ impl Stack {
         let answerer = generator
             .map(|generator| Answerer::new(generator, encoders.clone(), config.answer.compose.clone()));
         let ads = if parts.ads && config.ads.enabled {
-            let path = data_dir.join(ADS_FILE);
-            Some(AdEngine::open(&path, config.ads.engine.clone(), encoders.clone()).await?)
+            let database = config.ads.database.under(data_dir);
+            let opened = AdEngine::connect(&database, config.ads.engine.clone(), encoders.clone()).await;
+            Some(opened.with_context(|| format!("cannot open the ad database at {database}"))?)
         } else {
             None
         };
@@ -415,7 +416,12 @@ impl Stack {
             rewriter,
             ads,
             models: Arc::new(report),
-            snapshots: Snapshots::new(data_dir, config.snapshots.dir.as_deref(), config.snapshots.most),
+            snapshots: Snapshots::new(
+                data_dir,
+                config.ads.database.clone(),
+                config.snapshots.dir.as_deref(),
+                config.snapshots.most,
+            ),
             demo: false,
         })
     }

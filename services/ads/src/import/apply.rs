@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use sqlx::{Sqlite, SqliteConnection, Transaction};
-
 use super::document::{Advertiser, count};
 use super::{ImportProblems, ImportReport};
 use crate::AdsError;
+use crate::store::{Connection, Tx};
 
 /// A document that fits what is stored, with the version each ad will have.
 pub(crate) struct Planned {
@@ -52,7 +51,7 @@ type StoredAd = (String, String, i64, String, String, String, String);
 /// Compares `advertisers` with what is stored: an ad whose words or landing page changed gets its next version, and
 /// an id that already hangs under another parent is a problem.
 pub(crate) async fn plan(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     advertisers: Vec<Advertiser>,
 ) -> Result<Result<Planned, ImportProblems>, AdsError> {
     let pairs = |rows: Vec<(String, String)>| rows.into_iter().collect::<HashMap<_, _>>();
@@ -101,7 +100,7 @@ pub(crate) async fn plan(
 }
 
 /// Writes `planned` within `tx`. What the document does not name stays as it is.
-pub(crate) async fn write(tx: &mut Transaction<'_, Sqlite>, planned: &Planned) -> Result<(), AdsError> {
+pub(crate) async fn write(tx: &mut Tx<'_>, planned: &Planned) -> Result<(), AdsError> {
     for advertiser in &planned.advertisers {
         sqlx::query(
             "INSERT INTO advertisers (id, name, paid_by) VALUES ($1, $2, $3) \
@@ -139,7 +138,7 @@ pub(crate) async fn write(tx: &mut Transaction<'_, Sqlite>, planned: &Planned) -
 }
 
 async fn write_group(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     campaign: &str,
     group: &super::document::Group,
     planned: &Planned,

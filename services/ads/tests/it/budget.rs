@@ -206,7 +206,8 @@ async fn sixteen_tasks_cannot_overspend() {
     let mut total = 0;
     for round in 0..2 {
         // The second round runs over a reopened database.
-        let engine = if round == 0 { fixture.engine.clone() } else { open(&fixture.path, config()).await };
+        let engine =
+            if round == 0 { fixture.engine.clone() } else { open(&fixture.database, config()).await };
         let tasks: Vec<_> =
             (0..TASKS).map(|task| tokio::spawn(run(engine.clone(), 1 + task + 1000 * round))).collect();
         for task in tasks {
@@ -216,5 +217,5 @@ async fn sixteen_tasks_cannot_overspend() {
         assert!(spenders >= 2, "a race needs several who can win");
         engine.close().await;
     }
-    check(&open(&fixture.path, config()).await, total).await;
+    check(&open(&fixture.database, config()).await, total).await;
 }

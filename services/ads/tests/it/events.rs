@@ -128,12 +128,7 @@ async fn a_click_leads_to_the_version_that_was_shown() {
 async fn an_address_changed_behind_our_back_is_not_followed() {
     let fixture = fixture().await;
     let block = first_block(&fixture, 1).await;
-    let url = format!("sqlite://{}", fixture.path.display());
-    let pool = sqlx::SqlitePool::connect(&url).await.expect("connects");
-    sqlx::query("UPDATE ad_versions SET landing_url = 'https://evil.example/'")
-        .execute(&pool)
-        .await
-        .expect("updates");
+    fixture.database.run("UPDATE ad_versions SET landing_url = 'https://evil.example/'").await;
     let click = fixture.engine.click(token(&block.click_url), later(1)).await;
     assert!(matches!(click, Err(AdsError::Token(TokenError::UnknownAd))));
 }
@@ -144,7 +139,7 @@ async fn links_outlive_a_restart() {
     let block = first_block(&fixture, 1).await;
     fixture.engine.impression(token(&block.impression_url), later(1)).await.expect("counts");
     fixture.engine.close().await;
-    let engine = open(&fixture.path, config()).await;
+    let engine = open(&fixture.database, config()).await;
     let click = engine.click(token(&block.click_url), later(2)).await.expect("leads on");
     assert_eq!(click.status, ClickStatus::Billed);
 }

@@ -7,7 +7,7 @@ use bowerbird_ads::{AdEngine, AdsError, ImportProblems};
 use serde_json::{Value, json};
 
 use crate::support::{
-    advertisers, campaign, config, counting_encoders, engine_with, noon, phrase, request, shown,
+    Database, advertisers, campaign, config, counting_encoders, engine_with, noon, phrase, request, shown,
 };
 
 fn problems(result: Result<bowerbird_ads::ImportReport, AdsError>) -> ImportProblems {
@@ -82,10 +82,11 @@ async fn an_id_cannot_move_to_another_parent() {
 
 #[tokio::test]
 async fn ads_are_embedded_once_for_a_space() {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let path = folder.path().join("ads.sqlite");
+    let database = Database::new().await;
     let embedded = Arc::new(AtomicUsize::new(0));
-    let open = async || AdEngine::open(&path, config(), counting_encoders(&embedded)).await.expect("opens");
+    let open = async || {
+        AdEngine::connect(&database.address, config(), counting_encoders(&embedded)).await.expect("opens")
+    };
     let two = |text: &str| {
         advertisers(vec![
             campaign("a", 1_000_000, phrase("x"), |_| {}),
@@ -103,9 +104,7 @@ async fn ads_are_embedded_once_for_a_space() {
     assert_eq!(embedded.load(Ordering::SeqCst), 3, "only the changed ad");
     engine.close().await;
     // Vectors that were lost, or belong to another model, are made anew.
-    let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.expect("connects");
-    sqlx::query("UPDATE ad_embeddings SET space = 'another'").execute(&pool).await.expect("updates");
-    pool.close().await;
+    database.run("UPDATE ad_embeddings SET space = 'another'").await;
     assert_eq!(open().await.ads(), 2);
     assert_eq!(embedded.load(Ordering::SeqCst), 5);
 }
@@ -115,11 +114,8 @@ async fn a_damaged_vector_is_reported() {
     let fixture =
         engine_with(&advertisers(vec![campaign("a", 1_000_000, phrase("x"), |_| {})]), config()).await;
     fixture.engine.close().await;
-    let pool =
-        sqlx::SqlitePool::connect(&format!("sqlite://{}", fixture.path.display())).await.expect("connects");
-    sqlx::query("UPDATE ad_embeddings SET vector = 'AAAA'").execute(&pool).await.expect("updates");
-    pool.close().await;
-    let opened = AdEngine::open(&fixture.path, config(), crate::support::encoders()).await;
+    fixture.database.run("UPDATE ad_embeddings SET vector = 'AAAA'").await;
+    let opened = AdEngine::connect(&fixture.database.address, config(), crate::support::encoders()).await;
     let error = opened.err().expect("a vector of three bytes cannot be right");
     assert!(matches!(&error, AdsError::Damaged { what } if what.contains("a-ad")), "{error}");
 }

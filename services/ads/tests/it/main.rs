@@ -1,8 +1,11 @@
-//! The ad engine from outside: one database file, stub or real models, a clock that stands still.
+//! The ad engine from outside: a database of its own for each test, stub or real models, a clock that stands still.
 
 mod budget;
 mod decide;
 mod events;
 mod import;
+#[cfg(unix)]
+mod postgres;
 mod real_models;
+mod storage;
 mod support;

@@ -1,10 +1,9 @@
 //! A small set of advertisers and an engine over it.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bowerbird_ads::{AdEngine, AdRequest, AdsConfig, Slate};
+use bowerbird_ads::{AdEngine, AdRequest, AdsConfig, DatabaseAddress, Slate};
 use bowerbird_models_api::stub::{StubEmbedder, StubReranker};
 use bowerbird_models_api::{Embedder, Embedding, EmbeddingSpace, ModelError, TextRole};
 use bowerbird_scheduler::{Encoders, EncodersConfig};
@@ -62,22 +61,65 @@ pub fn config() -> AdsConfig {
     config
 }
 
-pub struct Fixture {
-    pub engine: AdEngine,
-    pub path: PathBuf,
-    _folder: tempfile::TempDir,
+/// A database of one test.
+pub struct Database {
+    pub address: DatabaseAddress,
+    _folder: Option<tempfile::TempDir>,
 }
 
-pub async fn open(path: &Path, config: AdsConfig) -> AdEngine {
-    AdEngine::open(path, config, encoders()).await.unwrap_or_else(|error| panic!("{error}"))
+impl Database {
+    /// A new one: a file, or in the server that [`crate::postgres`] names.
+    pub async fn new() -> Self {
+        let Some(server) = std::env::var_os(crate::postgres::VARIABLE) else {
+            let folder = tempfile::tempdir().expect("temporary folder");
+            let address = DatabaseAddress::File(folder.path().join("ads.sqlite"));
+            return Self { address, _folder: Some(folder) };
+        };
+        let server = server.into_string().expect("UTF-8");
+        let name = format!("t{}", Uuid::new_v4().simple());
+        let pool = sqlx::PgPool::connect(&server).await.expect("the server answers");
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::query(create).execute(&pool).await.expect("makes a database");
+        pool.close().await;
+        let mut url: url::Url = server.parse().expect("an address");
+        url.set_path(&name);
+        Self { address: DatabaseAddress::Postgres(url), _folder: None }
+    }
+
+    /// Runs `statement` behind the engine's back and says how many rows it changed.
+    pub async fn run(&self, statement: &'static str) -> u64 {
+        match &self.address {
+            DatabaseAddress::File(path) => {
+                let url = format!("sqlite://{}", path.display());
+                let pool = sqlx::SqlitePool::connect(&url).await.expect("connects");
+                let changed = sqlx::query(statement).execute(&pool).await.expect("runs").rows_affected();
+                pool.close().await;
+                changed
+            }
+            DatabaseAddress::Postgres(url) => {
+                let pool = sqlx::PgPool::connect(url.as_str()).await.expect("connects");
+                let changed = sqlx::query(statement).execute(&pool).await.expect("runs").rows_affected();
+                pool.close().await;
+                changed
+            }
+        }
+    }
+}
+
+pub struct Fixture {
+    pub engine: AdEngine,
+    pub database: Database,
+}
+
+pub async fn open(database: &Database, config: AdsConfig) -> AdEngine {
+    AdEngine::connect(&database.address, config, encoders()).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 pub async fn engine_with(document: &Value, config: AdsConfig) -> Fixture {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let path = folder.path().join("ads.sqlite");
-    let engine = open(&path, config).await;
+    let database = Database::new().await;
+    let engine = open(&database, config).await;
     engine.import_json(&document.to_string()).await.unwrap_or_else(|error| panic!("{error}"));
-    Fixture { engine, path, _folder: folder }
+    Fixture { engine, database }
 }
 
 /// An advertiser of its own for each campaign.

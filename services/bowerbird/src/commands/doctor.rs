@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use bowerbird_ads::DatabaseAddress;
 use bowerbird_catalog::Catalog;
 use bowerbird_live::{CheckReport, Live, LiveError, LiveRepair, Remedy, check, repair};
 use serde_json::json;
@@ -11,7 +12,6 @@ use serde_json::json;
 use crate::cli::DoctorArgs;
 use crate::config::Config;
 use crate::progress::Bars;
-use crate::snapshots::ADS_FILE;
 use crate::stack::{Parts, chain, load_models, model_store, passages};
 
 /// The data directory could not be examined at all: exit code 2.
@@ -58,7 +58,7 @@ pub async fn run(config: &Config, args: DoctorArgs) -> anyhow::Result<()> {
         };
     }
     lines.extend(generation(&report));
-    lines.extend(ads(&args.data_dir).await);
+    lines.extend(ads(&config.ads.database.under(&args.data_dir)).await);
 
     let wrong = lines.iter().filter(|line| line.found.is_err()).count();
     if args.json {
@@ -165,12 +165,16 @@ fn generation(report: &CheckReport) -> Vec<Line> {
     lines
 }
 
-async fn ads(data_dir: &Path) -> Option<Line> {
-    let path = data_dir.join(ADS_FILE);
+async fn ads(database: &DatabaseAddress) -> Option<Line> {
+    let Some(path) = database.file() else {
+        let found =
+            format!("not examined: {database} is a server with its own means (pg_amcheck, data checksums)");
+        return Some(Line { what: "ad database", found: Ok(found) });
+    };
     if !path.exists() {
         return None;
     }
-    let found = match bowerbird_ads::check_database(&path).await {
+    let found = match bowerbird_ads::check_database(path).await {
         Ok(wrong) if wrong.is_empty() => Ok("good".to_owned()),
         Ok(wrong) => Err(format!(
             "{} is damaged ({}): restore a snapshot with `bowerbird restore`",

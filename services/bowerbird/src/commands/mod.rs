@@ -59,8 +59,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Ads(args) => ads::run(&config, args.what).await,
             Command::Models(args) => models::run(&config, args.what),
             Command::Doctor(args) => doctor::run(&config, args).await,
-            Command::Snapshot(args) => snapshot::snapshot(args).await,
-            Command::Restore(args) => snapshot::restore(args).await,
+            Command::Snapshot(args) => snapshot::snapshot(&config, args).await,
+            Command::Restore(args) => snapshot::restore(&config, args).await,
         }
     })
 }

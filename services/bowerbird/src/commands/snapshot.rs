@@ -4,14 +4,17 @@ use anyhow::Context;
 use bowerbird_live::{LiveError, SnapshotManifest, copy_closed};
 
 use crate::cli::{RestoreArgs, SnapshotArgs};
-use crate::snapshots::{SnapshotError, take};
+use crate::config::Config;
+use crate::snapshots::{ADS_FILE, SnapshotError, take};
 
 /// Runs `bowerbird snapshot`.
-pub async fn snapshot(args: SnapshotArgs) -> anyhow::Result<()> {
+pub async fn snapshot(config: &Config, args: SnapshotArgs) -> anyhow::Result<()> {
     std::fs::metadata(&args.data_dir)
         .with_context(|| format!("data directory {}", args.data_dir.display()))?;
     let root = args.data_dir.clone();
-    let taken = take(&args.data_dir, &args.to, move |draft| copy_closed(&root, draft)).await;
+    let taken =
+        take(&config.ads.database.under(&args.data_dir), &args.to, move |draft| copy_closed(&root, draft))
+            .await;
     let manifest = match taken {
         Err(SnapshotError::Live(error @ LiveError::Locked { .. })) => {
             return Err(error).context("a server is using it: take the snapshot with `POST /v1/snapshots`");
@@ -22,10 +25,15 @@ pub async fn snapshot(args: SnapshotArgs) -> anyhow::Result<()> {
 }
 
 /// Runs `bowerbird restore`.
-pub async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
+pub async fn restore(config: &Config, args: RestoreArgs) -> anyhow::Result<()> {
     let (from, to) = (args.from.clone(), args.data_dir.clone());
     let manifest = tokio::task::spawn_blocking(move || bowerbird_live::restore(&from, &to)).await??;
-    say(&manifest, args.json, &format!("restored to {}", args.data_dir.display()))
+    say(&manifest, args.json, &format!("restored to {}", args.data_dir.display()))?;
+    let (ads, served) = (args.data_dir.join(ADS_FILE), config.ads.database.under(&args.data_dir));
+    if ads.is_file() && served.file() != Some(&ads) {
+        tracing::warn!("the ads of the snapshot are in {}, but ads.database is {served}", ads.display());
+    }
+    Ok(())
 }
 
 fn say(manifest: &SnapshotManifest, json: bool, done: &str) -> anyhow::Result<()> {

@@ -1,0 +1,52 @@
+//! Several engines over one database, as several processes would be.
+
+use bowerbird_ads::AdEngine;
+use bowerbird_auction::Micros;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::{
+    Database, advertisers, campaign, config, later, noon, open, phrase, request, shown, token,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn engines_that_share_a_database_share_its_budgets() {
+    let database = Database::new().await;
+    let document = advertisers(vec![campaign("a", 100_000, phrase("running shoes"), |c| {
+        c["daily_budget_micros"] = json!(520_000);
+    })]);
+    let first = open(&database, config()).await;
+    first.import_json(&document.to_string()).await.expect("imports");
+    let engines = [first, open(&database, config()).await, open(&database, config()).await];
+    let run = |engine: AdEngine, number: u128| async move {
+        let mut asked = request("running shoes");
+        asked.auction_id = Uuid::from_u128(number);
+        let Some(block) = engine.decide(asked).await.expect("decides").blocks.pop() else { return 0 };
+        engine.impression(token(&block.impression_url), later(1)).await.expect("counts");
+        engine.click(token(&block.click_url), later(2)).await.expect("leads on").charged.0
+    };
+    let tasks: Vec<_> =
+        (0..24).map(|n| tokio::spawn(run(engines[n % engines.len()].clone(), n as u128))).collect();
+    let mut charged = 0;
+    for task in tasks {
+        charged += task.await.expect("runs");
+    }
+    // Ten clicks of five cents fit under 52 cents, whoever sells them.
+    assert_eq!(charged, 500_000);
+    let row = &engines[1].campaigns(noon()).await.expect("reports")[0];
+    assert_eq!((row.spent_today, row.reserved, row.clicks), (Micros(500_000), Micros::ZERO, 10));
+    let audit = engines[2].audit().await.expect("audits");
+    assert_eq!((audit.compared, audit.differences), (1, vec![]));
+}
+
+#[tokio::test]
+async fn engines_that_start_together_make_one_key_and_one_schema() {
+    let database = Database::new().await;
+    let (first, second) = tokio::join!(open(&database, config()), open(&database, config()));
+    let document = advertisers(vec![campaign("a", 100_000, phrase("running shoes"), |_| {})]);
+    first.import_json(&document.to_string()).await.expect("imports");
+    let slate = first.decide(request("running shoes")).await.expect("decides");
+    assert_eq!(shown(&slate), ["a-ad"]);
+    let seen = second.impression(token(&slate.blocks[0].impression_url), later(1)).await;
+    assert_eq!(seen.expect("verifies the other's signature").ad_id, "a-ad");
+}
