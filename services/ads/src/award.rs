@@ -4,28 +4,29 @@ use std::collections::HashSet;
 
 use bowerbird_auction::{Award, Candidate, Micros, Probability};
 
-use crate::budget::{self, Hold};
 use crate::decide::Scored;
+use crate::decision_log::{self, DecisionLog, LoggedCandidate};
 use crate::engine::Engine;
 use crate::explain::{Funnel, Reason};
 use crate::index::AdIndex;
-use crate::time::{millis, millis_after};
-use crate::token::nonce;
+use crate::money::{self, Hold, Liability};
+use crate::served::{self, Served, kept_query};
+use crate::time::{day, millis, millis_after};
+use crate::token::{Billed, nonce};
 use crate::{AdRequest, AdsError};
 
 impl Engine {
-    /// Runs the auction and holds the prices. A campaign whose budget was used up by others in the meantime is
-    /// dropped and the auction run again; each round drops one, so there are at most as many as candidates.
+    /// Runs the auction, holds the prices and keeps the decision, all or nothing. A campaign whose budget was used up by
+    /// others in the meantime is dropped and the auction run again; each round drops one, so there are at most as many
+    /// as candidates.
     pub(crate) async fn award(
         &self,
         request: &AdRequest,
         index: &AdIndex,
         scored: &[Scored],
-        day: &str,
         funnel: &mut Funnel,
     ) -> Result<Vec<Award<String>>, AdsError> {
         let rules = self.config.rules(request.slots);
-        let expires = millis_after(request.now, self.config.time_to_live.reservation);
         let mut broke: HashSet<usize> = HashSet::new();
         for _ in 0..=scored.len() {
             let contenders = one_per_advertiser(index, scored, &broke, rules.squash_gamma, funnel);
@@ -38,37 +39,115 @@ impl Engine {
             if awards.is_empty() {
                 return Ok(awards);
             }
-            let winners: Vec<usize> =
-                awards.iter().filter_map(|award| position(index, scored, &award.id)).collect();
-            let holds: Vec<Hold<'_>> = awards
+            let winners: Vec<&Scored> =
+                awards.iter().filter_map(|award| of(index, scored, &award.id)).collect();
+            let holds: Vec<Hold> = awards
                 .iter()
                 .zip(&winners)
-                .map(|(award, ad)| Hold {
-                    nonce: nonce(request.auction_id, award.slot, &award.id),
-                    campaign: &index.campaigns[index.groups[index.ads[*ad].group].campaign].id,
-                    amount: award.price_per_click,
-                })
+                .map(|(award, winner)| hold(request, index, award, winner))
                 .collect();
-            let mut tx = self.store.begin_write().await?;
-            budget::release_expired(&mut tx, millis(request.now)).await?;
-            match budget::reserve(&mut tx, &holds, day, expires).await? {
+            let candidates = contenders
+                .iter()
+                .filter_map(|contender| Some(logged(index, contender, of(index, scored, &contender.id)?)))
+                .collect();
+            let mut log = DecisionLog::new(&rules, candidates, &awards);
+            log.lang.clone_from(&request.lang);
+            log.country.clone_from(&request.country);
+            log.stopped = funnel.stopped(index);
+            let query = kept_query(&request.text, self.config.log.queries);
+            let rows: Vec<Served> = awards
+                .iter()
+                .zip(&winners)
+                .map(|(award, winner)| self.row(request, index, award, winner, &query))
+                .collect();
+            let (now, id) = (request.now, request.auction_id);
+            let expires = millis_after(now, self.config.time_to_live.reservation);
+            let kept = self.writer.run(move |work| {
+                Box::pin(async move {
+                    money::expire(work, millis(now)).await?;
+                    if let Err(at) = money::reserve(work, &holds, &day(now), expires).await? {
+                        return Ok(Err(at));
+                    }
+                    served::insert(work.db(), &rows).await?;
+                    decision_log::insert(work.db(), id, now, &query, &log).await?;
+                    Ok(Ok(()))
+                })
+            });
+            match kept.await? {
                 Ok(()) => {
-                    tx.commit().await?;
-                    for (award, ad) in awards.iter().zip(winners) {
+                    for (award, winner) in awards.iter().zip(winners) {
                         let (slot, price_per_click) = (award.slot, award.price_per_click);
-                        funnel.stop(ad, Reason::Served { slot, price_per_click });
+                        funnel.stop(winner.ad, Reason::Served { slot, price_per_click });
                     }
                     return Ok(awards);
                 }
                 Err(at) => {
-                    tx.rollback().await?;
-                    let campaign = index.groups[index.ads[winners[at]].group].campaign;
+                    let campaign = index.groups[index.ads[winners[at].ad].group].campaign;
                     funnel.stop_campaign(campaign, Reason::BudgetExhausted);
                     broke.insert(campaign);
                 }
             }
         }
         Ok(Vec::new())
+    }
+
+    fn row(
+        &self,
+        request: &AdRequest,
+        index: &AdIndex,
+        award: &Award<String>,
+        winner: &Scored,
+        query: &str,
+    ) -> Served {
+        let campaign = &index.campaigns[index.groups[index.ads[winner.ad].group].campaign];
+        Served {
+            nonce: nonce(request.auction_id, award.slot, &award.id),
+            auction_id: request.auction_id.to_string(),
+            ad: award.id.clone(),
+            campaign: campaign.id.clone(),
+            advertiser: index.advertisers[campaign.advertiser].id.clone(),
+            day: day(request.now),
+            at_ms: millis(request.now),
+            slot: award.slot,
+            billed: Billed::Click,
+            bid: bid(index, winner.ad),
+            price: award.price_per_click,
+            probability: winner.click_probability.get(),
+            propensity: 1.0,
+            match_type: winner.keyword.as_ref().map_or("", |keyword| keyword.match_type.as_str()),
+            keyword: winner.keyword.as_ref().map_or_else(String::new, |keyword| keyword.text.clone()),
+            query: query.to_owned(),
+            person: String::new(),
+            features: String::new(),
+            log_odds: winner.log_odds,
+        }
+    }
+}
+
+/// What a won slot may cost.
+fn hold(request: &AdRequest, index: &AdIndex, award: &Award<String>, winner: &Scored) -> Hold {
+    let campaign = &index.campaigns[index.groups[index.ads[winner.ad].group].campaign];
+    Hold {
+        nonce: nonce(request.auction_id, award.slot, &award.id),
+        campaign: campaign.id.clone(),
+        advertiser: index.advertisers[campaign.advertiser].id.clone(),
+        liability: Liability::new(award.price_per_click, winner.click_probability),
+    }
+}
+
+fn logged(index: &AdIndex, candidate: &Candidate<String>, scored: &Scored) -> LoggedCandidate {
+    let campaign = index.groups[index.ads[scored.ad].group].campaign;
+    LoggedCandidate {
+        ad: candidate.id.clone(),
+        campaign: index.campaigns[campaign].id.clone(),
+        bid: candidate.bid,
+        click_probability: candidate.ctr.get(),
+        pacing: 1.0,
+        relevance: scored.relevance.get(),
+        cosine: scored.cosine,
+        logit: scored.logit.get(),
+        keyword: scored.keyword.as_ref().map(|keyword| keyword.text.clone()),
+        per_mille: false,
     }
 }
 
@@ -108,6 +187,10 @@ pub(crate) fn bid(index: &AdIndex, ad: usize) -> Micros {
     index.groups[index.ads[ad].group].bid
 }
 
+fn of<'s>(index: &AdIndex, scored: &'s [Scored], id: &str) -> Option<&'s Scored> {
+    scored.iter().find(|scored| index.ads[scored.ad].id == id)
+}
+
 fn position(index: &AdIndex, scored: &[Scored], id: &str) -> Option<usize> {
-    scored.iter().map(|scored| scored.ad).find(|ad| index.ads[*ad].id == id)
+    of(index, scored, id).map(|scored| scored.ad)
 }

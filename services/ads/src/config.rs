@@ -6,6 +6,8 @@ use std::time::Duration;
 use bowerbird_auction::{Mechanism, Micros, Rules};
 use serde::Deserialize;
 
+use crate::TrafficConfig;
+
 /// Configuration of an [`crate::AdEngine`].
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -31,8 +33,31 @@ pub struct AdsConfig {
     pub click_prior: ClickPrior,
     /// How long things stay valid.
     pub time_to_live: TimeToLive,
+    /// What the publisher gets of every charge, in thousandths; the rest is the platform's.
+    pub publisher_permille: u16,
+    /// Events that no person made.
+    pub traffic: TrafficConfig,
+    /// What is kept of decisions.
+    pub log: LogConfig,
     /// Connections that read the database at the same time.
     pub readers: u32,
+}
+
+/// What is kept of decisions.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// How long a decision can be explained and simulated with.
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+    /// Whether the words of a search are kept, for reports of search terms.
+    pub queries: bool,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { keep: Duration::from_hours(30 * 24), queries: true }
+    }
 }
 
 impl Default for AdsConfig {
@@ -48,6 +73,9 @@ impl Default for AdsConfig {
             gate: Gate::default(),
             click_prior: ClickPrior::default(),
             time_to_live: TimeToLive::default(),
+            publisher_permille: 0,
+            traffic: TrafficConfig::default(),
+            log: LogConfig::default(),
             readers: 4,
         }
     }
@@ -143,7 +171,7 @@ impl fmt::Display for ConfigProblems {
 }
 
 /// Longest time to live: a month.
-const MAX_TTL: Duration = Duration::from_hours(31 * 24);
+pub(crate) const MAX_TTL: Duration = Duration::from_hours(31 * 24);
 
 impl AdsConfig {
     /// The auction rules for `slots` slots, at most as many as configured.
@@ -179,6 +207,7 @@ impl AdsConfig {
         range("click_prior.strength", self.click_prior.strength, 1.0, 1e9);
         range("max_scored", self.max_scored as f64, 1.0, 1000.0);
         range("readers", f64::from(self.readers), 1.0, 64.0);
+        range("publisher_permille", f64::from(self.publisher_permille), 0.0, 1000.0);
         for (name, ttl) in [
             ("reservation", self.time_to_live.reservation),
             ("impression", self.time_to_live.impression),

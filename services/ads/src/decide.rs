@@ -12,16 +12,16 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::award::bid;
-use crate::budget;
 use crate::click_model::Counts;
 use crate::engine::Engine;
 use crate::explain::{Funnel, Reason, Scores};
 use crate::index::AdIndex;
 use crate::keywords::KeywordMatch;
 use crate::matching::{self, Audience, Match};
+use crate::money;
 use crate::text::QueryWords;
 use crate::time::{day, millis, millis_after};
-use crate::token::{Kind, Payload, destination_hash};
+use crate::token::{Billed, Kind, Payload, destination_hash};
 use crate::{AdsError, Degraded, MatchType, NoFill, Slate, SponsoredBlock, sensitive};
 
 /// Longest request text, in bytes.
@@ -61,6 +61,8 @@ pub(crate) struct Scored {
     pub keyword: Option<KeywordMatch>,
     pub cosine: f32,
     pub logit: RerankLogit,
+    /// Log-odds of the relevance gate.
+    pub log_odds: f64,
     pub relevance: Probability,
     pub click_probability: Probability,
 }
@@ -78,12 +80,12 @@ impl Engine {
             return Ok(unfilled(&request, &index, funnel, reason));
         }
         let day = day(request.now);
-        let spend = self.current_spend(&day, request.now).await?;
+        self.give_back_expired(request.now).await?;
         let audience = Audience {
             day: &day,
             lang: request.lang.as_deref(),
             country: request.country.as_deref(),
-            spend: &spend,
+            spending: &self.spending,
         };
         let groups = matching::eligible(&index, &audience, &mut funnel);
 
@@ -98,24 +100,19 @@ impl Engine {
         };
         let (matches, mut funnel) = self.matches(&request, index.clone(), groups, embedding, funnel).await?;
         let (scored, degraded) = self.gate(&request, &index, matches, &mut funnel).await?;
-        let awards = self.award(&request, &index, &scored, &day, &mut funnel).await?;
+        let awards = self.award(&request, &index, &scored, &mut funnel).await?;
         let blocks = self.blocks(&request, &index, &scored, &awards)?;
         Ok(slate(&request, &index, blocks, funnel, degraded))
     }
 
-    /// The day's spending, after reservations that ran out have been given back.
-    async fn current_spend(
-        &self,
-        day: &str,
-        now: Timestamp,
-    ) -> Result<HashMap<String, budget::Spend>, AdsError> {
-        let mut reader = self.store.reader.acquire().await?;
-        if budget::any_expired(&mut reader, millis(now)).await? {
-            let mut tx = self.store.begin_write().await?;
-            budget::release_expired(&mut tx, millis(now)).await?;
-            tx.commit().await?;
+    /// Ends holds that ran out, if any did, so that their money can be offered again.
+    async fn give_back_expired(&self, now: Timestamp) -> Result<(), AdsError> {
+        if self.spending.holds_expired(millis(now)) {
+            self.writer
+                .run(move |work| Box::pin(async move { money::expire(work, millis(now)).await }))
+                .await?;
         }
-        budget::spend_of_day(&mut reader, day).await
+        Ok(())
     }
 
     /// The request's vector; `None` when the models could not make it in time. With nobody to show, none is made.
@@ -211,7 +208,8 @@ impl Engine {
                 continue;
             }
             let Match { ad, keyword, cosine } = matched;
-            passed.push(Scored { ad, keyword, cosine, logit, relevance: relevance.score, click_probability });
+            let (log_odds, relevance) = (relevance.log_odds, relevance.score);
+            passed.push(Scored { ad, keyword, cosine, logit, log_odds, relevance, click_probability });
         }
         Ok((passed, degraded))
     }
@@ -239,6 +237,7 @@ impl Engine {
         scored: &[Scored],
         awards: &[Award<String>],
     ) -> Result<Vec<SponsoredBlock>, AdsError> {
+        let keys = self.keys();
         let mut blocks = Vec::with_capacity(awards.len());
         for award in awards {
             let Some(winner) = scored.iter().find(|scored| index.ads[scored.ad].id == award.id) else {
@@ -252,8 +251,9 @@ impl Engine {
             let advertiser = &index.advertisers[index.campaigns[index.groups[ad.group].campaign].advertiser];
             let ttl = self.config.time_to_live;
             let token = |kind, ttl| {
-                self.keys.sign(&Payload {
+                keys.sign(&Payload {
                     kind,
+                    billed: Billed::Click,
                     auction_id: request.auction_id,
                     slot: u8::try_from(award.slot).unwrap_or(u8::MAX),
                     ad_id: ad.id.clone(),

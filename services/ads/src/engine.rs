@@ -7,14 +7,20 @@ use bowerbird_models_api::{Embedding, TextRole};
 use bowerbird_scheduler::{Encoders, Priority};
 use jiff::Timestamp;
 use parking_lot::RwLock;
+use uuid::Uuid;
 
+use crate::decision_log;
 use crate::import::{self, NewVersion};
 use crate::index::{self, AdIndex};
+use crate::spending::Spending;
 use crate::store::Store;
 use crate::token::Keys;
+use crate::traffic::Traffic;
+use crate::writer::Writer;
 use crate::{
-    AdRequest, AdsConfig, AdsError, Audit, CampaignReport, ClickOutcome, DatabaseAddress, EventOutcome,
-    ImportReport, Slate,
+    AdRequest, AdsConfig, AdsError, Audit, Books, CampaignReport, ClickOutcome, ConversionOutcome,
+    DatabaseAddress, Decision, EventContext, EventOutcome, ImportReport, ReportBy, ReportRow, Simulation,
+    Slate, TrafficRow,
 };
 
 /// Chooses ads, keeps budgets and books events. Cheap to clone; all clones share one state.
@@ -25,8 +31,11 @@ pub struct AdEngine(Arc<Engine>);
 pub(crate) struct Engine {
     pub config: AdsConfig,
     pub encoders: Encoders,
-    pub store: Store,
-    pub keys: Keys,
+    pub store: Arc<Store>,
+    pub writer: Writer,
+    pub spending: Arc<Spending>,
+    pub traffic: Arc<Traffic>,
+    keys: RwLock<Arc<Keys>>,
     index: RwLock<Arc<AdIndex>>,
     /// Held during an import: versions are planned before they are written.
     importing: tokio::sync::Mutex<()>,
@@ -50,11 +59,22 @@ impl AdEngine {
         encoders: Encoders,
     ) -> Result<Self, AdsError> {
         config.validate().map_err(AdsError::Config)?;
-        let store = Store::open(database, config.readers).await?;
+        let store = Arc::new(Store::open(database, config.readers).await?);
         let keys = store.keys().await?;
-        let index = RwLock::new(Arc::new(AdIndex::default()));
-        let engine = Engine { config, encoders, store, keys, index, importing: tokio::sync::Mutex::new(()) };
+        let spending = Arc::<Spending>::default();
+        let engine = Engine {
+            traffic: Arc::new(Traffic::new(config.traffic.clone())),
+            writer: Writer::start(store.clone(), spending.clone()),
+            keys: RwLock::new(Arc::new(keys)),
+            index: RwLock::new(Arc::new(AdIndex::default())),
+            importing: tokio::sync::Mutex::new(()),
+            config,
+            encoders,
+            store,
+            spending,
+        };
         let mut reader = engine.store.reader.acquire().await?;
+        engine.spending.load(&mut reader).await?;
         let missing = index::without_embedding(&mut reader, engine.encoders.space()).await?;
         drop(reader);
         let vectors = engine.embed(&missing).await?;
@@ -94,13 +114,33 @@ impl AdEngine {
     }
 
     /// Books that the block of `token` was seen.
-    pub async fn impression(&self, token: &str, now: Timestamp) -> Result<EventOutcome, AdsError> {
-        self.0.impression(token, now).await
+    pub async fn impression(
+        &self,
+        token: &str,
+        context: &EventContext,
+        now: Timestamp,
+    ) -> Result<EventOutcome, AdsError> {
+        self.0.impression(token, context, now).await
     }
 
     /// Books a click and says where it leads and what it cost.
-    pub async fn click(&self, token: &str, now: Timestamp) -> Result<ClickOutcome, AdsError> {
-        self.0.click(token, now).await
+    pub async fn click(
+        &self,
+        token: &str,
+        context: &EventContext,
+        now: Timestamp,
+    ) -> Result<ClickOutcome, AdsError> {
+        self.0.click(token, context, now).await
+    }
+
+    /// Takes what an advertiser says happened, with its signature over the bytes of `body`.
+    pub async fn convert(
+        &self,
+        body: &[u8],
+        signature: &str,
+        now: Timestamp,
+    ) -> Result<ConversionOutcome, AdsError> {
+        self.0.convert(body, signature, now).await
     }
 
     /// Every campaign with its budget and what happened to it; "today" is the UTC day of `now`.
@@ -108,9 +148,69 @@ impl AdEngine {
         self.0.campaigns(now).await
     }
 
+    /// What was shown, seen, clicked and charged over the UTC days `from` to `to`, of one campaign or of all.
+    pub async fn report(
+        &self,
+        by: ReportBy,
+        campaign: Option<&str>,
+        from: &str,
+        to: &str,
+    ) -> Result<Vec<ReportRow>, AdsError> {
+        self.0.report(by, campaign, from, to).await
+    }
+
+    /// Events of the UTC days `from` to `to` by what became of them and why.
+    pub async fn traffic_report(&self, from: &str, to: &str) -> Result<Vec<TrafficRow>, AdsError> {
+        self.0.traffic_report(from, to).await
+    }
+
+    /// Why decisions of the UTC days `from` to `to` ended without an ad, and how many.
+    pub async fn no_fill(&self, from: &str, to: &str) -> Result<Vec<(String, i64)>, AdsError> {
+        self.0.no_fill(from, to).await
+    }
+
+    /// A filled decision from the log, run again; none when it is not kept.
+    pub async fn decision(&self, auction_id: Uuid) -> Result<Option<Decision>, AdsError> {
+        let mut reader = self.0.store.reader.acquire().await?;
+        decision_log::find(&mut reader, auction_id).await
+    }
+
+    /// What other bids and budgets would have brought `campaign` since `since_ms`, in Unix milliseconds; none when there
+    /// is no such campaign.
+    pub async fn simulate(&self, campaign: &str, since_ms: i64) -> Result<Option<Simulation>, AdsError> {
+        self.0.simulate(campaign, since_ms).await
+    }
+
     /// Replays the events and compares the result with the books.
     pub async fn audit(&self) -> Result<Audit, AdsError> {
         self.0.audit().await
+    }
+
+    /// The books as they are.
+    pub async fn books(&self) -> Result<Books, AdsError> {
+        self.0.books().await
+    }
+
+    /// Throws the books away and makes them again from the events.
+    pub async fn rebuild_books(&self) -> Result<(), AdsError> {
+        self.0.rebuild_books().await
+    }
+
+    /// Signs with a new key from now on. Links that are out go on working until they expire.
+    pub async fn rotate_key(&self, now: Timestamp) -> Result<u16, AdsError> {
+        let (kid, keys) = self.0.store.rotate_key(now).await?;
+        *self.0.keys.write() = Arc::new(keys);
+        Ok(kid)
+    }
+
+    /// Takes decisions older than the configuration keeps out of the log; returns how many went.
+    pub async fn prune(&self, now: Timestamp) -> Result<u64, AdsError> {
+        let keep = i64::try_from(self.0.config.log.keep.as_millis()).unwrap_or(i64::MAX);
+        let before = now.as_millisecond().saturating_sub(keep);
+        self.0
+            .writer
+            .run(move |work| Box::pin(async move { decision_log::prune(work.db(), before).await }))
+            .await
     }
 
     /// How many ads are loaded, paused ones included.
@@ -125,6 +225,11 @@ impl AdEngine {
 }
 
 impl Engine {
+    /// The signing keys as of now.
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        self.keys.read().clone()
+    }
+
     /// The ads as of now; a decision uses one snapshot from start to end.
     pub(crate) fn index(&self) -> Arc<AdIndex> {
         self.index.read().clone()

@@ -4,7 +4,7 @@ use bowerbird_auction::AuctionError;
 use bowerbird_models_api::ModelError;
 use bowerbird_scheduler::SchedulerError;
 
-use crate::{ConfigProblems, ImportProblems, TokenError};
+use crate::{ConfigProblems, ImportProblems, PostbackError, TokenError};
 
 /// Why the ad engine could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,9 @@ pub enum AdsError {
     /// A token is not one of ours. The caller's mistake, or a forgery.
     #[error("event token: {0}")]
     Token(#[from] TokenError),
+    /// What an advertiser told of a conversion is refused. The caller's mistake, or a forgery.
+    #[error("conversion: {0}")]
+    Postback(#[from] PostbackError),
     /// The models could not embed ads at start or during an import.
     #[error("embedding the ads failed: {0}")]
     Encoders(#[from] SchedulerError),
@@ -100,4 +103,16 @@ mod tests {
             assert!(!is_busy(broken), "{broken}");
         }
     }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
 }

@@ -1,12 +1,13 @@
 //! Why each campaign was or was not shown: one reason, the first stage that stopped its best ad.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use bowerbird_auction::Micros;
 use serde::Serialize;
 
 use crate::MatchType;
+use crate::decision_log::Stopped;
 use crate::index::AdIndex;
 
 /// Where a campaign's way through a decision ended. Ordered from the first stage to the last.
@@ -70,6 +71,9 @@ pub enum Reason {
         price_per_click: Micros,
     },
 }
+
+/// Stage from which on a reason is worth keeping: the campaign was called up.
+const NO_MATCH: u8 = 8;
 
 impl Reason {
     /// Position of the stage; larger is further.
@@ -190,6 +194,27 @@ impl Funnel {
 
     pub fn scored(&mut self, ad: usize, scores: Scores) {
         self.scores.insert(ad, scores);
+    }
+
+    /// Campaigns that were scored or stopped late, each with the code of its reason, in the order of ids.
+    pub fn stopped(&self, index: &AdIndex) -> Vec<Stopped> {
+        let mut furthest: BTreeMap<usize, &Reason> = BTreeMap::new();
+        for (ad, reason) in self.ads.iter().enumerate() {
+            let Some(reason) = reason.as_ref().filter(|reason| reason.stage() > NO_MATCH) else { continue };
+            let campaign = index.groups[index.ads[ad].group].campaign;
+            let best = furthest.entry(campaign).or_insert(reason);
+            if reason.stage() > best.stage() {
+                *best = reason;
+            }
+        }
+        let took_part = |reason: &Reason| matches!(reason, Reason::LostAuction | Reason::Served { .. });
+        let stopped = furthest.into_iter().filter(|(_, reason)| !took_part(reason));
+        stopped
+            .map(|(campaign, reason)| Stopped {
+                campaign: index.campaigns[campaign].id.clone(),
+                reason: reason.to_string(),
+            })
+            .collect()
     }
 
     /// The report: for each campaign its own reason, else that of its ad that got furthest (ties by id).

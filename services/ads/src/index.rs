@@ -15,6 +15,7 @@ use crate::{AdsError, MatchType};
 
 /// Who books.
 pub(crate) struct Advertiser {
+    pub id: String,
     pub name: String,
     pub paid_by: String,
 }
@@ -129,8 +130,8 @@ pub(crate) async fn load(db: &mut Connection, space: &EmbeddingSpace) -> Result<
     let rows: Vec<(String, String, String)> =
         sqlx::query_as("SELECT id, name, paid_by FROM advertisers ORDER BY id").fetch_all(&mut *db).await?;
     for (id, name, paid_by) in rows {
-        advertiser_at.insert(id, index.advertisers.len());
-        index.advertisers.push(Advertiser { name, paid_by });
+        advertiser_at.insert(id.clone(), index.advertisers.len());
+        index.advertisers.push(Advertiser { id, name, paid_by });
     }
 
     let mut campaign_at = HashMap::new();

@@ -1,14 +1,14 @@
 //! Which ads may be considered: first whom they are for, then what they are about.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 
 use bowerbird_models_api::{Embedding, ModelError};
 
-use crate::budget::Spend;
 use crate::explain::{Funnel, Reason};
 use crate::index::{AdIndex, Campaign, Group};
 use crate::keywords::KeywordMatch;
+use crate::money::Budget;
+use crate::spending::Spending;
 use crate::text::QueryWords;
 
 /// What is known about the asking side.
@@ -17,8 +17,8 @@ pub(crate) struct Audience<'a> {
     pub day: &'a str,
     pub lang: Option<&'a str>,
     pub country: Option<&'a str>,
-    /// Spending of the day by campaign.
-    pub spend: &'a HashMap<String, Spend>,
+    /// Spending so far.
+    pub spending: &'a Spending,
 }
 
 /// The ad groups that may be shown to `audience`, in the order of ids.
@@ -32,10 +32,9 @@ pub(crate) fn eligible(index: &AdIndex, audience: &Audience<'_>, funnel: &mut Fu
             funnel.stop_campaign(at, reason);
             continue;
         }
-        let spend = audience.spend.get(&campaign.id).copied().unwrap_or_default();
         for position in &campaign.groups {
             let group = &index.groups[*position];
-            match group_stop(group, campaign, spend, audience) {
+            match group_stop(index, group, campaign, audience) {
                 None => groups.push(*position),
                 Some(reason) => {
                     for ad in enabled_ads(index, *position) {
@@ -60,9 +59,16 @@ fn campaign_stop(campaign: &Campaign, day: &str) -> Option<Reason> {
     Some(Reason::Ended { ends: ends.clone() })
 }
 
-fn group_stop(group: &Group, campaign: &Campaign, spend: Spend, audience: &Audience<'_>) -> Option<Reason> {
+fn group_stop(
+    index: &AdIndex,
+    group: &Group,
+    campaign: &Campaign,
+    audience: &Audience<'_>,
+) -> Option<Reason> {
+    let budget = Budget { day: campaign.daily_budget, life: None, account: None };
+    let advertiser = &index.advertisers[campaign.advertiser].id;
     // The bid bounds the price, which is known only after the auction.
-    if !spend.leaves_room_for(group.bid, campaign.daily_budget) {
+    if !audience.spending.has_room(&campaign.id, advertiser, audience.day, &budget, group.bid) {
         return Some(Reason::BudgetExhausted);
     }
     // `en-US` speaks `en`.

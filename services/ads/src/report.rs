@@ -1,14 +1,16 @@
-//! What happened so far, and whether the books agree with it.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! What happened so far: by campaign, search term, slot, and reason.
 
 use bowerbird_auction::Micros;
 use jiff::Timestamp;
 use serde::Serialize;
+use sqlx::AnyConnection;
 
 use crate::AdsError;
 use crate::engine::Engine;
 use crate::time::{day, millis};
+
+/// Rows of one report.
+const MAX_ROWS: i64 = 1000;
 
 /// One campaign.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,56 +29,117 @@ pub struct CampaignReport {
     pub daily_budget: Micros,
     /// Charged today.
     pub spent_today: Micros,
-    /// Held today for clicks that may still come.
+    /// Held today for events that may still come: their expected cost.
     pub reserved: Micros,
     /// Charged since the beginning.
     pub spent_total: Micros,
     /// Valid impressions since the beginning.
     pub impressions: i64,
-    /// Valid clicks since the beginning, free ones included, orphans not.
+    /// Valid clicks since the beginning, free ones included.
     pub clicks: i64,
 }
 
-/// Result of replaying the events.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Audit {
-    /// Campaign-days compared; an audit of none says nothing.
-    pub compared: usize,
-    /// Events replayed.
-    pub events: usize,
-    /// Where books and events differ.
-    pub differences: Vec<Difference>,
+/// What a report has a row for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportBy {
+    /// Each campaign and day.
+    Campaign,
+    /// Each search as it was typed, with the keyword that matched it.
+    SearchTerm,
+    /// Each slot.
+    Slot,
+    /// Each ad.
+    Ad,
 }
 
-/// Books and events differ, for one campaign and day.
+impl ReportBy {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Campaign, Self::SearchTerm, Self::Slot, Self::Ad];
+
+    /// `campaign`, `search_term`, `slot` or `ad`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Campaign => "campaign",
+            Self::SearchTerm => "search_term",
+            Self::Slot => "slot",
+            Self::Ad => "ad",
+        }
+    }
+
+    /// The report of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == name)
+    }
+
+    fn columns(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Campaign => ("s.campaign", "s.day"),
+            Self::SearchTerm => ("s.query", "s.keyword"),
+            Self::Slot => ("CAST(s.slot AS TEXT)", "''"),
+            Self::Ad => ("s.ad", "''"),
+        }
+    }
+}
+
+/// Figures of one row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ReportRow {
+    /// Campaign, search term, slot or ad.
+    pub key: String,
+    /// Day of a campaign, keyword of a search term; else empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// Slots given out.
+    pub served: i64,
+    /// Valid impressions.
+    pub impressions: i64,
+    /// Valid clicks.
+    pub clicks: i64,
+    /// Charged.
+    pub spent: Micros,
+    /// Clicks predicted for the valid impressions; beside `clicks` it says how far the estimate can be trusted.
+    pub predicted_clicks: f64,
+    /// Conversions put down to it.
+    pub conversions: i64,
+}
+
+/// Events by kind, status and reason: gross and net at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// Id of the campaign.
-    pub campaign: String,
-    /// UTC day.
-    pub day: String,
-    /// `settled` or `reserved`.
-    pub what: &'static str,
-    /// What the books say.
-    pub booked: Micros,
-    /// What the events or reservations add up to.
-    pub replayed: Micros,
+pub struct TrafficRow {
+    /// `impression` or `click`.
+    pub kind: String,
+    /// What became of them.
+    pub status: String,
+    /// Why they are not valid; empty when they are.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// How many.
+    pub events: i64,
+    /// Charged for them.
+    pub charged: Micros,
+    /// Not charged of their prices.
+    pub not_charged: Micros,
 }
 
 type CampaignRow = (String, String, String, String, String, i64, i64, i64, i64, i64, i64);
+type Row = (String, String, i64, i64, i64, i64, f64, i64);
 
 impl Engine {
     pub(crate) async fn campaigns(&self, now: Timestamp) -> Result<Vec<CampaignReport>, AdsError> {
         let rows: Vec<CampaignRow> = sqlx::query_as(
             "SELECT c.id, c.name, a.name, c.status, c.currency, c.daily_budget_micros, \
-             COALESCE((SELECT s.settled_micros FROM daily_spend s WHERE s.campaign = c.id AND s.day = $1), 0), \
-             CAST(COALESCE((SELECT SUM(r.amount_micros) FROM reservations r \
-                WHERE r.campaign = c.id AND r.day = $1 AND r.expires_at > $2), 0) AS BIGINT), \
-             CAST(COALESCE((SELECT SUM(s.settled_micros) FROM daily_spend s WHERE s.campaign = c.id), 0) AS BIGINT), \
-             (SELECT COUNT(*) FROM events e WHERE e.campaign = c.id AND e.kind = 'impression'), \
-             (SELECT COUNT(*) FROM events e WHERE e.campaign = c.id AND e.kind = 'click' AND e.status <> 'orphan') \
-             FROM campaigns c JOIN advertisers a ON a.id = c.advertiser ORDER BY c.id",
+             COALESCE((SELECT s.settled_micros FROM scopes s WHERE s.scope = 'day/' || $1 || '/' || c.id), 0), \
+             CAST(COALESCE((SELECT SUM(h.held_micros) FROM holds h \
+                WHERE h.campaign = c.id AND h.day = $2 AND h.expires_at > $3), 0) AS BIGINT), \
+             COALESCE((SELECT s.settled_micros FROM scopes s WHERE s.scope = 'life/' || c.id), 0), \
+             (SELECT COUNT(*) FROM events e WHERE e.campaign = c.id AND e.kind = 'impression' \
+                AND e.status <> 'invalid'), \
+             (SELECT COUNT(*) FROM events e WHERE e.campaign = c.id AND e.kind = 'click' \
+                AND e.status NOT IN ('orphan', 'invalid')) \
+             FROM campaigns c JOIN advertisers a ON a.id = c.advertiser \
+             WHERE CAST(c.removed AS INTEGER) = 0 ORDER BY c.id",
         )
+        .bind(day(now))
         .bind(day(now))
         .bind(millis(now))
         .fetch_all(&self.store.reader)
@@ -100,54 +163,94 @@ impl Engine {
         Ok(rows.into_iter().map(report).collect())
     }
 
-    pub(crate) async fn audit(&self) -> Result<Audit, AdsError> {
-        let mut snapshot = self.store.begin_read().await?;
-        let booked: Vec<(String, String, i64, i64)> =
-            sqlx::query_as("SELECT campaign, day, settled_micros, reserved_micros FROM daily_spend")
-                .fetch_all(&mut *snapshot)
-                .await?;
-        let events: Vec<(String, String, i64)> =
-            sqlx::query_as("SELECT campaign, day, amount_micros FROM events")
-                .fetch_all(&mut *snapshot)
-                .await?;
-        let holds: Vec<(String, String, i64)> =
-            sqlx::query_as("SELECT campaign, day, amount_micros FROM reservations")
-                .fetch_all(&mut *snapshot)
-                .await?;
-        snapshot.rollback().await?;
-
-        let mut audit = Audit { events: events.len(), ..Audit::default() };
-        let settled = by_campaign_day(events)?;
-        let reserved = by_campaign_day(holds)?;
-        let booked: BTreeMap<_, _> = booked.into_iter().map(|(c, d, s, r)| ((c, d), (s, r))).collect();
-        // A day that is in the events but not in the books counts as booked with nothing.
-        let days: BTreeSet<_> = booked.keys().chain(settled.keys()).chain(reserved.keys()).cloned().collect();
-        for key in days {
-            audit.compared += 1;
-            let (books_settled, books_reserved) = booked.get(&key).copied().unwrap_or_default();
-            let replayed = |sums: &BTreeMap<_, i64>| sums.get(&key).copied().unwrap_or_default();
-            for (what, books, replayed) in [
-                ("settled", books_settled, replayed(&settled)),
-                ("reserved", books_reserved, replayed(&reserved)),
-            ] {
-                if books != replayed {
-                    let (campaign, day) = key.clone();
-                    let (booked, replayed) = (Micros(books), Micros(replayed));
-                    audit.differences.push(Difference { campaign, day, what, booked, replayed });
-                }
+    /// The report by `by` over the UTC days `from` to `to`, both inclusive, of one campaign or all; most spent first, at
+    /// most a thousand rows.
+    pub(crate) async fn report(
+        &self,
+        by: ReportBy,
+        campaign: Option<&str>,
+        from: &str,
+        to: &str,
+    ) -> Result<Vec<ReportRow>, AdsError> {
+        let (key, detail) = by.columns();
+        let statement = format!(
+            "SELECT {key}, {detail}, COUNT(*), \
+             CAST(COALESCE(SUM(CASE WHEN i.status <> 'invalid' THEN 1 ELSE 0 END), 0) AS BIGINT), \
+             CAST(COALESCE(SUM(CASE WHEN k.status NOT IN ('orphan', 'invalid') THEN 1 ELSE 0 END), 0) AS BIGINT), \
+             CAST(COALESCE(SUM(COALESCE(i.amount_micros, 0) + COALESCE(k.amount_micros, 0)), 0) AS BIGINT), \
+             CAST(COALESCE(SUM(CASE WHEN i.status <> 'invalid' THEN s.probability ELSE 0.0 END), 0.0) AS DOUBLE PRECISION), \
+             CAST(COALESCE(SUM((SELECT COUNT(*) FROM conversions v WHERE v.nonce = s.nonce)), 0) AS BIGINT) \
+             FROM served s LEFT JOIN events i ON i.nonce = s.nonce AND i.kind = 'impression' \
+             LEFT JOIN events k ON k.nonce = s.nonce AND k.kind = 'click' \
+             WHERE s.day >= $1 AND s.day <= $2 AND ($3 = '' OR s.campaign = $4) \
+             GROUP BY 1, 2 ORDER BY 6 DESC, 3 DESC, 1, 2 LIMIT {MAX_ROWS}"
+        );
+        let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
+            .bind(from.to_owned())
+            .bind(to.to_owned())
+            .bind(campaign.unwrap_or_default().to_owned())
+            .bind(campaign.unwrap_or_default().to_owned())
+            .fetch_all(&self.store.reader)
+            .await?;
+        let row = |(key, detail, served, impressions, clicks, spent, predicted_clicks, conversions): Row| {
+            ReportRow {
+                key,
+                detail,
+                served,
+                impressions,
+                clicks,
+                spent: Micros(spent),
+                predicted_clicks,
+                conversions,
             }
-        }
-        Ok(audit)
+        };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
+    /// Events of the UTC days `from` to `to` by what became of them.
+    pub(crate) async fn traffic_report(&self, from: &str, to: &str) -> Result<Vec<TrafficRow>, AdsError> {
+        let rows: Vec<(String, String, String, i64, i64, i64)> = sqlx::query_as(
+            "SELECT kind, status, reason, COUNT(*), CAST(COALESCE(SUM(amount_micros), 0) AS BIGINT), \
+             CAST(COALESCE(SUM(price_micros - amount_micros), 0) AS BIGINT) FROM events \
+             WHERE day >= $1 AND day <= $2 GROUP BY kind, status, reason ORDER BY kind, status, reason",
+        )
+        .bind(from.to_owned())
+        .bind(to.to_owned())
+        .fetch_all(&self.store.reader)
+        .await?;
+        let row = |(kind, status, reason, events, charged, not_charged)| TrafficRow {
+            kind,
+            status,
+            reason,
+            events,
+            charged: Micros(charged),
+            not_charged: Micros(not_charged),
+        };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
+    /// Why decisions of the UTC days `from` to `to` ended without an ad, most frequent first.
+    pub(crate) async fn no_fill(&self, from: &str, to: &str) -> Result<Vec<(String, i64)>, AdsError> {
+        Ok(sqlx::query_as(
+            "SELECT reason, CAST(SUM(decisions) AS BIGINT) FROM no_fill WHERE day >= $1 AND day <= $2 \
+             GROUP BY reason ORDER BY 2 DESC, 1",
+        )
+        .bind(from.to_owned())
+        .bind(to.to_owned())
+        .fetch_all(&self.store.reader)
+        .await?)
     }
 }
 
-fn by_campaign_day(rows: Vec<(String, String, i64)>) -> Result<BTreeMap<(String, String), i64>, AdsError> {
-    let mut sums: BTreeMap<(String, String), i64> = BTreeMap::new();
-    for (campaign, day, amount) in rows {
-        let sum = sums.entry((campaign, day)).or_default();
-        *sum = sum.checked_add(amount).ok_or_else(|| AdsError::Damaged {
-            what: "amounts in events add up to more than an i64".into(),
-        })?;
-    }
-    Ok(sums)
+/// Counts one decision without an ad.
+pub(crate) async fn count_no_fill(db: &mut AnyConnection, day: &str, reason: &str) -> Result<(), AdsError> {
+    sqlx::query(
+        "INSERT INTO no_fill (day, reason, decisions) VALUES ($1, $2, 1) \
+         ON CONFLICT (day, reason) DO UPDATE SET decisions = no_fill.decisions + 1",
+    )
+    .bind(day.to_owned())
+    .bind(reason.to_owned())
+    .execute(db)
+    .await?;
+    Ok(())
 }

@@ -26,6 +26,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Any, AnyConnection, AnyPool, Executor, SqlSafeStr, Transaction};
 use url::Url;
 
+use crate::config::MAX_TTL;
 use crate::time::millis;
 use crate::token::Keys;
 use crate::{AdsError, DatabaseAddress};
@@ -120,27 +121,33 @@ impl Store {
     /// The signing keys; the first is made and stored at the first open.
     pub async fn keys(&self) -> Result<Keys, AdsError> {
         let mut tx = self.begin_write().await?;
-        let rows: Vec<(i64, String)> =
-            sqlx::query_as("SELECT kid, hmac_key FROM secrets ORDER BY kid").fetch_all(&mut *tx).await?;
-        let mut keys = BTreeMap::new();
-        for (kid, key) in rows {
-            let damaged = || AdsError::Damaged { what: format!("secrets row {kid} is not a 32-byte key") };
-            let mut bytes = [0; 32];
-            hex::decode_to_slice(&key, &mut bytes).map_err(|_| damaged())?;
-            keys.insert(u16::try_from(kid).map_err(|_| damaged())?, bytes);
-        }
+        let mut keys = read_keys(&mut tx).await?;
         if keys.is_empty() {
-            let mut key = [0; 32];
-            OsRng.try_fill_bytes(&mut key).map_err(|error| AdsError::Randomness(error.to_string()))?;
-            sqlx::query("INSERT INTO secrets (kid, hmac_key, created_at) VALUES (1, $1, $2)")
-                .bind(hex::encode(key))
-                .bind(millis(Timestamp::now()))
-                .execute(&mut *tx)
-                .await?;
+            let key = store_key(&mut tx, 1, Timestamp::now()).await?;
             keys.insert(1, key);
         }
         tx.commit().await?;
         Keys::new(keys).ok_or_else(|| AdsError::Damaged { what: "secrets is empty".into() })
+    }
+
+    /// Makes the next signing key and returns its number with all keys. Keys that were replaced longer ago than any link
+    /// lives are forgotten.
+    pub async fn rotate_key(&self, now: Timestamp) -> Result<(u16, Keys), AdsError> {
+        let mut tx = self.begin_write().await?;
+        let known = read_keys(&mut tx).await?;
+        let last = known.last_key_value().map_or(0, |(kid, _)| *kid);
+        let kid = last
+            .checked_add(1)
+            .ok_or_else(|| AdsError::Damaged { what: "secrets has used up its numbers".into() })?;
+        store_key(&mut tx, kid, now).await?;
+        // A key signs until the next is made, and what it signed lives no longer than MAX_TTL.
+        sqlx::query("DELETE FROM secrets WHERE kid < (SELECT MAX(kid) FROM secrets WHERE created_at <= $1)")
+            .bind(millis(now).saturating_sub(i64::try_from(MAX_TTL.as_millis()).unwrap_or(i64::MAX)))
+            .execute(&mut *tx)
+            .await?;
+        let keys = read_keys(&mut tx).await?;
+        tx.commit().await?;
+        Ok((kid, Keys::new(keys).ok_or_else(|| AdsError::Damaged { what: "secrets is empty".into() })?))
     }
 
     /// Waits for running statements and closes every connection.
@@ -148,6 +155,31 @@ impl Store {
         self.reader.close().await;
         self.writer.close().await;
     }
+}
+
+async fn read_keys(db: &mut Connection) -> Result<BTreeMap<u16, [u8; 32]>, AdsError> {
+    let rows: Vec<(i64, String)> =
+        sqlx::query_as("SELECT kid, hmac_key FROM secrets ORDER BY kid").fetch_all(db).await?;
+    let mut keys = BTreeMap::new();
+    for (kid, key) in rows {
+        let damaged = || AdsError::Damaged { what: format!("secrets row {kid} is not a 32-byte key") };
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(&key, &mut bytes).map_err(|_| damaged())?;
+        keys.insert(u16::try_from(kid).map_err(|_| damaged())?, bytes);
+    }
+    Ok(keys)
+}
+
+async fn store_key(db: &mut Connection, kid: u16, now: Timestamp) -> Result<[u8; 32], AdsError> {
+    let mut key = [0; 32];
+    OsRng.try_fill_bytes(&mut key).map_err(|error| AdsError::Randomness(error.to_string()))?;
+    sqlx::query("INSERT INTO secrets (kid, hmac_key, created_at) VALUES ($1, $2, $3)")
+        .bind(i64::from(kid))
+        .bind(hex::encode(key))
+        .bind(millis(now))
+        .execute(db)
+        .await?;
+    Ok(key)
 }
 
 fn migrations() -> Migrator {
@@ -158,6 +190,7 @@ fn migrations() -> Migrator {
         step(1, "catalog", include_str!("../migrations/0001_catalog.sql")),
         step(2, "money", include_str!("../migrations/0002_money.sql")),
         step(3, "campaigns", include_str!("../migrations/0003_campaigns.sql")),
+        step(4, "ledger", include_str!("../migrations/0004_ledger.sql")),
     ])
 }
 

@@ -5,11 +5,11 @@
 //! ```text
 //! 0   u8        version, 1
 //! 1   u16       kid: which key signed
-//! 3   u8        kind: 1 impression, 2 click
+//! 3   u8        kind: 1 impression, 2 billed click, 3 billed impression, 4 click of a billed impression
 //! 4   [u8; 16]  auction id
 //! 20  u8        slot, from 1
 //! 21  u32       version of the ad that was shown
-//! 25  i64       price of a click, micros
+//! 25  i64       price of the billed event, micros
 //! 33  i64       time of the decision, Unix milliseconds
 //! 41  i64       expiry, Unix milliseconds
 //! 49  [u8; 8]   first bytes of the SHA-256 of the landing address
@@ -64,6 +64,23 @@ pub(crate) enum Kind {
     Click,
 }
 
+/// Which of the two events of a shown ad is paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Billed {
+    Click,
+    Impression,
+}
+
+impl Billed {
+    /// `per_click` or `per_impression`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Click => "per_click",
+            Self::Impression => "per_impression",
+        }
+    }
+}
+
 impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
@@ -77,6 +94,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Payload {
     pub kind: Kind,
+    pub billed: Billed,
     pub auction_id: Uuid,
     /// From 1.
     pub slot: u8,
@@ -124,9 +142,11 @@ impl Keys {
         let mut bytes = Vec::with_capacity(FIXED_BYTES + id.len() + TAG_BYTES);
         bytes.push(VERSION);
         bytes.extend(kid.to_be_bytes());
-        bytes.push(match payload.kind {
-            Kind::Impression => 1,
-            Kind::Click => 2,
+        bytes.push(match (payload.kind, payload.billed) {
+            (Kind::Impression, Billed::Click) => 1,
+            (Kind::Click, Billed::Click) => 2,
+            (Kind::Impression, Billed::Impression) => 3,
+            (Kind::Click, Billed::Impression) => 4,
         });
         bytes.extend(payload.auction_id.as_bytes());
         bytes.push(payload.slot);
@@ -173,9 +193,11 @@ fn mac(key: &[u8; 32], bytes: &[u8]) -> Hmac<Sha256> {
 }
 
 fn parse(mut reader: Reader) -> Result<Payload, TokenError> {
-    let kind = match reader.take()? {
-        [1] => Kind::Impression,
-        [2] => Kind::Click,
+    let (kind, billed) = match reader.take()? {
+        [1] => (Kind::Impression, Billed::Click),
+        [2] => (Kind::Click, Billed::Click),
+        [3] => (Kind::Impression, Billed::Impression),
+        [4] => (Kind::Click, Billed::Impression),
         _ => return Err(TokenError::Malformed),
     };
     let auction_id = Uuid::from_bytes(reader.take()?);
@@ -190,7 +212,18 @@ fn parse(mut reader: Reader) -> Result<Payload, TokenError> {
         return Err(TokenError::Malformed);
     }
     let ad_id = std::str::from_utf8(reader.0).map_err(|_| TokenError::Malformed)?.to_owned();
-    Ok(Payload { kind, auction_id, slot, ad_id, ad_version, price, decided_ms, expires_ms, destination })
+    Ok(Payload {
+        kind,
+        billed,
+        auction_id,
+        slot,
+        ad_id,
+        ad_version,
+        price,
+        decided_ms,
+        expires_ms,
+        destination,
+    })
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -216,6 +249,7 @@ mod tests {
     fn payload(kind: Kind) -> Payload {
         Payload {
             kind,
+            billed: Billed::Click,
             auction_id: Uuid::from_u128(0x0123_4567_89ab_cdef),
             slot: 2,
             ad_id: "shoes-1".into(),
@@ -231,9 +265,12 @@ mod tests {
     fn what_was_signed_comes_back() {
         let keys = keys(&[1]);
         for kind in [Kind::Impression, Kind::Click] {
-            let token = keys.sign(&payload(kind)).expect("signs");
-            assert!(token.len() <= MAX_TOKEN_CHARS);
-            assert_eq!(keys.verify(&token, kind), Ok(payload(kind)));
+            for billed in [Billed::Click, Billed::Impression] {
+                let payload = Payload { billed, ..payload(kind) };
+                let token = keys.sign(&payload).expect("signs");
+                assert!(token.len() <= MAX_TOKEN_CHARS);
+                assert_eq!(keys.verify(&token, kind), Ok(payload));
+            }
         }
         let click = keys.sign(&payload(Kind::Click)).expect("signs");
         let error = keys.verify(&click, Kind::Impression).expect_err("kinds differ");

@@ -80,6 +80,12 @@ pub struct ServerConfig {
     pub models_timeout: Duration,
     /// Calls in progress before another is refused with 429.
     pub max_in_flight: usize,
+    /// Whether a proxy of ours stands before the server: then `X-Forwarded-For` tells who calls. Without one that header
+    /// is a claim of the caller.
+    pub behind_proxy: bool,
+    /// Address under which others reach the server, such as `https://ads.example.org`: links in bids begin with it.
+    /// Left out, they begin with the host that was called.
+    pub public_url: Option<String>,
 }
 
 impl Default for ServerConfig {
@@ -92,6 +98,8 @@ impl Default for ServerConfig {
             max_models: ByteSize::mib(32),
             models_timeout: Duration::from_mins(5),
             max_in_flight: 256,
+            behind_proxy: false,
+            public_url: None,
         }
     }
 }

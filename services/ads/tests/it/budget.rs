@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::{
-    advertisers, campaign, config, engine_with, later, noon, open, phrase, reasons, request, shown, token,
+    advertisers, campaign, config, engine_with, later, noon, open, person, phrase, reasons, request, shown,
+    token,
 };
 
 /// One campaign that pays the reserve of 5 cents a click and can afford `clicks` of them at a bid of 6 cents.
@@ -56,13 +57,14 @@ async fn a_late_click_gets_what_is_left_and_no_more() {
         fixture.engine.decide(asked).await.expect("decides").blocks.swap_remove(0)
     };
     let first = decide(1, 0).await;
-    fixture.engine.impression(token(&first.impression_url), later(1)).await.expect("counts");
+    fixture.engine.impression(token(&first.impression_url), &person(), later(1)).await.expect("counts");
     let second = decide(2, 1800).await;
-    fixture.engine.impression(token(&second.impression_url), later(1801)).await.expect("counts");
+    fixture.engine.impression(token(&second.impression_url), &person(), later(1801)).await.expect("counts");
     // The first is late: five of the day's six cents are held for the second, so one cent is left.
-    let late = fixture.engine.click(token(&first.click_url), later(1802)).await.expect("leads on");
+    let late = fixture.engine.click(token(&first.click_url), &person(), later(1802)).await.expect("leads on");
     assert_eq!((late.status, late.charged), (ClickStatus::Billed, Micros(10_000)));
-    let in_time = fixture.engine.click(token(&second.click_url), later(1803)).await.expect("leads on");
+    let in_time =
+        fixture.engine.click(token(&second.click_url), &person(), later(1803)).await.expect("leads on");
     assert_eq!((in_time.status, in_time.charged), (ClickStatus::Billed, Micros(50_000)));
     let row = &fixture.engine.campaigns(noon()).await.expect("reports")[0];
     assert_eq!(row.spent_today, row.daily_budget);
@@ -79,16 +81,22 @@ async fn when_nothing_is_left_the_click_is_free() {
     };
     let blocks = [decide(1, 0).await, decide(2, 1800).await];
     for block in &blocks {
-        fixture.engine.impression(token(&block.impression_url), later(1801)).await.expect("counts");
+        fixture
+            .engine
+            .impression(token(&block.impression_url), &person(), later(1801))
+            .await
+            .expect("counts");
     }
     // The budget is lowered to the price of one click in the meantime.
     let lower = advertisers(vec![campaign("a", 50_000, phrase("running shoes"), |c| {
         c["daily_budget_micros"] = json!(50_000);
     })]);
     fixture.engine.import_json(&lower.to_string()).await.expect("imports");
-    let second = fixture.engine.click(token(&blocks[1].click_url), later(1802)).await.expect("leads on");
+    let second =
+        fixture.engine.click(token(&blocks[1].click_url), &person(), later(1802)).await.expect("leads on");
     assert_eq!((second.status, second.charged), (ClickStatus::Billed, Micros(50_000)));
-    let first = fixture.engine.click(token(&blocks[0].click_url), later(1803)).await.expect("leads on");
+    let first =
+        fixture.engine.click(token(&blocks[0].click_url), &person(), later(1803)).await.expect("leads on");
     assert_eq!((first.status, first.charged), (ClickStatus::FreeOverdelivery, Micros::ZERO));
     assert_eq!(first.destination, "https://a.example/shoes");
 }
@@ -100,8 +108,9 @@ async fn a_click_is_paid_by_the_day_of_its_decision() {
     asked.now = later(12 * 3600 - 60);
     let block = fixture.engine.decide(asked).await.expect("decides").blocks.swap_remove(0);
     let after_midnight = later(12 * 3600 + 60);
-    fixture.engine.impression(token(&block.impression_url), after_midnight).await.expect("counts");
-    let click = fixture.engine.click(token(&block.click_url), after_midnight).await.expect("leads on");
+    fixture.engine.impression(token(&block.impression_url), &person(), after_midnight).await.expect("counts");
+    let click =
+        fixture.engine.click(token(&block.click_url), &person(), after_midnight).await.expect("leads on");
     assert_eq!(click.charged, Micros(50_000));
     let spent = async |now| fixture.engine.campaigns(now).await.expect("reports")[0].spent_today;
     assert_eq!(spent(noon()).await, Micros(50_000));
@@ -170,14 +179,17 @@ async fn sixteen_tasks_cannot_overspend() {
                 for block in engine.decide(asked).await.expect("decides").blocks {
                     // The others become orphans.
                     for _ in 0..[0, 1, 1, 1, 2][rng.random_range(0..5)] {
-                        engine.impression(token(&block.impression_url), now).await.expect("counts");
+                        engine
+                            .impression(token(&block.impression_url), &person(), now)
+                            .await
+                            .expect("counts");
                     }
                     open.push(block.click_url);
                 }
             } else {
                 let url = open.swap_remove(rng.random_range(0..open.len()));
                 for _ in 0..rng.random_range(1..=2) {
-                    let click = engine.click(token(&url), now).await.expect("leads on");
+                    let click = engine.click(token(&url), &person(), now).await.expect("leads on");
                     if !click.duplicate {
                         charged += click.charged.0;
                     }
@@ -186,7 +198,7 @@ async fn sixteen_tasks_cannot_overspend() {
         }
         // Everything that is still open is clicked long after its reservation ended.
         for url in open {
-            charged += engine.click(token(&url), later(20_000)).await.expect("leads on").charged.0;
+            charged += engine.click(token(&url), &person(), later(20_000)).await.expect("leads on").charged.0;
         }
         charged
     };

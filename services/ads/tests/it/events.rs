@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::{
-    Fixture, advertisers, campaign, config, engine_with, later, noon, open, phrase, request, token,
+    Fixture, advertisers, campaign, config, engine_with, later, noon, open, person, phrase, request, token,
 };
 
 /// Two advertisers, so that the price of the first slot is set by the second.
@@ -36,16 +36,19 @@ async fn a_seen_and_clicked_ad_is_billed_once() {
     let before = report(&fixture, "a").await;
     assert!(before.reserved > Micros::ZERO && before.reserved <= Micros(1_000_000));
 
-    let seen = fixture.engine.impression(token(&block.impression_url), later(1)).await.expect("counts");
+    let seen =
+        fixture.engine.impression(token(&block.impression_url), &person(), later(1)).await.expect("counts");
     assert_eq!((seen.ad_id.as_str(), seen.status, seen.duplicate), ("a-ad", EventStatus::Recorded, false));
-    let again = fixture.engine.impression(token(&block.impression_url), later(2)).await.expect("counts");
+    let again =
+        fixture.engine.impression(token(&block.impression_url), &person(), later(2)).await.expect("counts");
     assert_eq!((again.status, again.duplicate), (EventStatus::Recorded, true));
 
-    let click = fixture.engine.click(token(&block.click_url), later(3)).await.expect("counts");
+    let click = fixture.engine.click(token(&block.click_url), &person(), later(3)).await.expect("counts");
     assert_eq!(click.destination, "https://a.example/shoes");
     assert_eq!((click.status, click.charged, click.duplicate), (ClickStatus::Billed, before.reserved, false));
     for second in [4, 90_000, 90_000_000] {
-        let again = fixture.engine.click(token(&block.click_url), later(second)).await.expect("answers");
+        let again =
+            fixture.engine.click(token(&block.click_url), &person(), later(second)).await.expect("answers");
         assert_eq!(
             (again.status, again.charged, again.duplicate),
             (ClickStatus::Billed, before.reserved, true)
@@ -62,12 +65,12 @@ async fn a_seen_and_clicked_ad_is_billed_once() {
 async fn a_click_without_an_impression_leads_on_and_costs_nothing() {
     let fixture = fixture().await;
     let block = first_block(&fixture, 1).await;
-    let click = fixture.engine.click(token(&block.click_url), later(1)).await.expect("leads on");
+    let click = fixture.engine.click(token(&block.click_url), &person(), later(1)).await.expect("leads on");
     assert_eq!(click.destination, "https://a.example/shoes");
     assert_eq!((click.status, click.charged), (ClickStatus::Orphan, Micros::ZERO));
     // The impression comes too late to change that.
-    fixture.engine.impression(token(&block.impression_url), later(2)).await.expect("counts");
-    let again = fixture.engine.click(token(&block.click_url), later(3)).await.expect("leads on");
+    fixture.engine.impression(token(&block.impression_url), &person(), later(2)).await.expect("counts");
+    let again = fixture.engine.click(token(&block.click_url), &person(), later(3)).await.expect("leads on");
     assert_eq!((again.status, again.charged, again.duplicate), (ClickStatus::Orphan, Micros::ZERO, true));
     let row = report(&fixture, "a").await;
     assert_eq!((row.spent_today, row.reserved, row.clicks), (Micros::ZERO, Micros::ZERO, 0));
@@ -77,11 +80,16 @@ async fn a_click_without_an_impression_leads_on_and_costs_nothing() {
 async fn what_comes_too_late_is_not_booked() {
     let fixture = fixture().await;
     let block = first_block(&fixture, 1).await;
-    let seen = fixture.engine.impression(token(&block.impression_url), later(3600)).await.expect("answers");
+    let seen = fixture
+        .engine
+        .impression(token(&block.impression_url), &person(), later(3600))
+        .await
+        .expect("answers");
     assert_eq!(seen.status, EventStatus::Expired);
     let block = first_block(&fixture, 2).await;
-    fixture.engine.impression(token(&block.impression_url), later(3599)).await.expect("counts");
-    let click = fixture.engine.click(token(&block.click_url), later(86_400)).await.expect("leads on");
+    fixture.engine.impression(token(&block.impression_url), &person(), later(3599)).await.expect("counts");
+    let click =
+        fixture.engine.click(token(&block.click_url), &person(), later(86_400)).await.expect("leads on");
     assert_eq!((click.status, click.charged), (ClickStatus::Expired, Micros::ZERO));
     assert_eq!(click.destination, "https://a.example/shoes");
     assert_eq!(fixture.engine.audit().await.expect("audits").events, 1);
@@ -97,8 +105,9 @@ async fn foreign_and_mixed_up_tokens_are_refused() {
         Err(other) => panic!("{other}"),
         Ok(()) => panic!("accepted"),
     };
-    let click = async |token: &str| refused(fixture.engine.click(token, later(1)).await.map(drop));
-    let seen = async |token: &str| refused(fixture.engine.impression(token, later(1)).await.map(drop));
+    let click = async |token: &str| refused(fixture.engine.click(token, &person(), later(1)).await.map(drop));
+    let seen =
+        async |token: &str| refused(fixture.engine.impression(token, &person(), later(1)).await.map(drop));
     assert_eq!(click(token(&foreign.click_url)).await, TokenError::Signature, "another engine's key");
     assert!(matches!(click(token(&block.impression_url)).await, TokenError::Kind { .. }));
     assert!(matches!(seen(token(&block.click_url)).await, TokenError::Kind { .. }));
@@ -116,11 +125,11 @@ async fn a_click_leads_to_the_version_that_was_shown() {
     });
     let report = fixture.engine.import_json(&advertisers(vec![moved]).to_string()).await.expect("imports");
     assert_eq!(report.new_versions, 1);
-    fixture.engine.impression(token(&block.impression_url), later(1)).await.expect("counts");
-    let click = fixture.engine.click(token(&block.click_url), later(2)).await.expect("leads on");
+    fixture.engine.impression(token(&block.impression_url), &person(), later(1)).await.expect("counts");
+    let click = fixture.engine.click(token(&block.click_url), &person(), later(2)).await.expect("leads on");
     assert_eq!(click.destination, "https://a.example/shoes");
     let block = first_block(&fixture, 2).await;
-    let click = fixture.engine.click(token(&block.click_url), later(2)).await.expect("leads on");
+    let click = fixture.engine.click(token(&block.click_url), &person(), later(2)).await.expect("leads on");
     assert_eq!(click.destination, "https://elsewhere.example/");
 }
 
@@ -129,7 +138,7 @@ async fn an_address_changed_behind_our_back_is_not_followed() {
     let fixture = fixture().await;
     let block = first_block(&fixture, 1).await;
     fixture.database.run("UPDATE ad_versions SET landing_url = 'https://evil.example/'").await;
-    let click = fixture.engine.click(token(&block.click_url), later(1)).await;
+    let click = fixture.engine.click(token(&block.click_url), &person(), later(1)).await;
     assert!(matches!(click, Err(AdsError::Token(TokenError::UnknownAd))));
 }
 
@@ -137,9 +146,9 @@ async fn an_address_changed_behind_our_back_is_not_followed() {
 async fn links_outlive_a_restart() {
     let fixture = fixture().await;
     let block = first_block(&fixture, 1).await;
-    fixture.engine.impression(token(&block.impression_url), later(1)).await.expect("counts");
+    fixture.engine.impression(token(&block.impression_url), &person(), later(1)).await.expect("counts");
     fixture.engine.close().await;
     let engine = open(&fixture.database, config()).await;
-    let click = engine.click(token(&block.click_url), later(2)).await.expect("leads on");
+    let click = engine.click(token(&block.click_url), &person(), later(2)).await.expect("leads on");
     assert_eq!(click.status, ClickStatus::Billed);
 }

@@ -1,6 +1,7 @@
 //! The ad engine from outside: a database of its own for each test, stub or real models, a clock that stands still.
 
 mod budget;
+mod crash;
 mod decide;
 mod events;
 mod import;

@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::{
-    Database, advertisers, campaign, config, later, noon, open, phrase, request, shown, token,
+    Database, advertisers, campaign, config, later, noon, open, person, phrase, request, shown, token,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -22,8 +22,8 @@ async fn engines_that_share_a_database_share_its_budgets() {
         let mut asked = request("running shoes");
         asked.auction_id = Uuid::from_u128(number);
         let Some(block) = engine.decide(asked).await.expect("decides").blocks.pop() else { return 0 };
-        engine.impression(token(&block.impression_url), later(1)).await.expect("counts");
-        engine.click(token(&block.click_url), later(2)).await.expect("leads on").charged.0
+        engine.impression(token(&block.impression_url), &person(), later(1)).await.expect("counts");
+        engine.click(token(&block.click_url), &person(), later(2)).await.expect("leads on").charged.0
     };
     let tasks: Vec<_> =
         (0..24).map(|n| tokio::spawn(run(engines[n % engines.len()].clone(), n as u128))).collect();
@@ -47,6 +47,6 @@ async fn engines_that_start_together_make_one_key_and_one_schema() {
     first.import_json(&document.to_string()).await.expect("imports");
     let slate = first.decide(request("running shoes")).await.expect("decides");
     assert_eq!(shown(&slate), ["a-ad"]);
-    let seen = second.impression(token(&slate.blocks[0].impression_url), later(1)).await;
+    let seen = second.impression(token(&slate.blocks[0].impression_url), &person(), later(1)).await;
     assert_eq!(seen.expect("verifies the other's signature").ad_id, "a-ad");
 }

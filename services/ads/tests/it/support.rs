@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bowerbird_ads::{AdEngine, AdRequest, AdsConfig, DatabaseAddress, Slate};
+use bowerbird_ads::{AdEngine, AdRequest, AdsConfig, DatabaseAddress, EventContext, Slate};
 use bowerbird_models_api::stub::{StubEmbedder, StubReranker};
 use bowerbird_models_api::{Embedder, Embedding, EmbeddingSpace, ModelError, TextRole};
 use bowerbird_scheduler::{Encoders, EncodersConfig};
@@ -181,4 +181,9 @@ pub fn token(url: &str) -> &str {
 pub fn reasons(slate: &Slate) -> Vec<(String, String)> {
     let explain = slate.explain.as_ref().expect("asked for");
     explain.campaigns.iter().map(|c| (c.campaign.clone(), c.reason.to_string())).collect()
+}
+
+/// An event whose request says nothing of its sender.
+pub fn person() -> EventContext {
+    EventContext::default()
 }
