@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use bowerbird_auction::{Award, Candidate, Micros, Probability};
+use bowerbird_auction::{Award, Billing, Candidate, Micros};
 
 use crate::budget::{self, Hold};
 use crate::decide::Scored;
@@ -46,7 +46,7 @@ impl Engine {
                 .map(|(award, ad)| Hold {
                     nonce: nonce(request.auction_id, award.slot, &award.id),
                     campaign: &index.campaigns[index.groups[index.ads[*ad].group].campaign].id,
-                    amount: award.price_per_click,
+                    amount: award.price_of_event(),
                 })
                 .collect();
             let mut tx = self.store.begin_write().await?;
@@ -55,7 +55,7 @@ impl Engine {
                 Ok(()) => {
                     tx.commit().await?;
                     for (award, ad) in awards.iter().zip(winners) {
-                        let (slot, price_per_click) = (award.slot, award.price_per_click);
+                        let (slot, price_per_click) = (award.slot, award.price);
                         funnel.stop(ad, Reason::Served { slot, price_per_click });
                     }
                     return Ok(awards);
@@ -89,13 +89,13 @@ fn one_per_advertiser(
     for scored in ranked {
         let campaign = index.groups[index.ads[scored.ad].group].campaign;
         if seen.insert(index.campaigns[campaign].advertiser) {
-            candidates.push(Candidate {
-                id: index.ads[scored.ad].id.clone(),
-                bid: bid(index, scored.ad),
-                ctr: scored.click_probability,
-                // Relevance has had its say at the gate and in the click estimate.
-                relevance: Probability::ONE,
-            });
+            // Relevance has had its say at the gate and in the click estimate.
+            candidates.push(Candidate::new(
+                index.ads[scored.ad].id.clone(),
+                Billing::PerClick,
+                bid(index, scored.ad),
+                scored.click_probability,
+            ));
         } else {
             funnel.stop(scored.ad, Reason::SameAdvertiser);
         }

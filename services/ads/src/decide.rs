@@ -244,7 +244,7 @@ impl Engine {
                 continue;
             };
             tracing::debug!(
-                auction_id = %request.auction_id, ad = %award.id, slot = award.slot, price = %award.price_per_click,
+                auction_id = %request.auction_id, ad = %award.id, slot = award.slot, price = %award.price,
                 relevance = winner.relevance.get(), cosine = winner.cosine, logit = winner.logit.get(), "ad served"
             );
             let ad = &index.ads[winner.ad];
@@ -257,7 +257,7 @@ impl Engine {
                     slot: u8::try_from(award.slot).unwrap_or(u8::MAX),
                     ad_id: ad.id.clone(),
                     ad_version: ad.version,
-                    price: award.price_per_click,
+                    price: award.price,
                     decided_ms: millis(request.now),
                     expires_ms: millis_after(request.now, ttl),
                     destination: destination_hash(&ad.landing_url),
