@@ -2,7 +2,8 @@
 //!
 //! [`run`] ranks candidates by bid, predicted click probability and relevance, drops those whose bid is under
 //! the reserve, fills the slots from the top and prices each by VCG (the default) or GSP. [`segment::run`] draws
-//! the ads of one segment of a generated answer, with exact propensities.
+//! the ads of one segment of a generated answer, with exact propensities. [`reserve`] learns a reserve from the
+//! bids of others.
 //!
 //! Nothing here knows a clock, a network, a model or an account. The same candidates, rules and seed give the same
 //! awards, whatever order the candidates come in, on every machine, so anyone holding the log of an auction can run
@@ -14,6 +15,7 @@ mod noise;
 mod price;
 mod probability;
 mod rank;
+pub mod reserve;
 mod rules;
 pub mod segment;
 
