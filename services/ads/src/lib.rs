@@ -29,6 +29,7 @@ mod import;
 mod index;
 mod keywords;
 mod matching;
+pub mod offpolicy;
 mod relevance;
 mod report;
 mod sensitive;
