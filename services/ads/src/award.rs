@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use bowerbird_auction::{Award, Candidate, Micros, Probability};
+use bowerbird_auction::{Award, Billing, Candidate, Micros, Probability};
 
 use crate::decide::Scored;
 use crate::decision_log::{self, DecisionLog, LoggedCandidate};
@@ -76,7 +76,7 @@ impl Engine {
             match kept.await? {
                 Ok(()) => {
                     for (award, winner) in awards.iter().zip(winners) {
-                        let (slot, price_per_click) = (award.slot, award.price_per_click);
+                        let (slot, price_per_click) = (award.slot, award.price);
                         funnel.stop(winner.ad, Reason::Served { slot, price_per_click });
                     }
                     return Ok(awards);
@@ -109,9 +109,9 @@ impl Engine {
             day: day(request.now),
             at_ms: millis(request.now),
             slot: award.slot,
-            billed: Billed::Click,
-            bid: bid(index, winner.ad),
-            price: award.price_per_click,
+            billed: billed(award.billing),
+            bid: per_event(award.billing, bid(index, winner.ad)),
+            price: award.price_of_event(),
             probability: winner.click_probability.get(),
             propensity: 1.0,
             match_type: winner.keyword.as_ref().map_or("", |keyword| keyword.match_type.as_str()),
@@ -124,14 +124,40 @@ impl Engine {
     }
 }
 
-/// What a won slot may cost.
-fn hold(request: &AdRequest, index: &AdIndex, award: &Award<String>, winner: &Scored) -> Hold {
+/// Which event is paid for.
+pub(crate) fn billed(billing: Billing) -> Billed {
+    match billing {
+        Billing::PerClick => Billed::Click,
+        Billing::PerMille => Billed::Impression,
+    }
+}
+
+/// A bid as money for one billed event, rounded up: it bounds a price that is rounded down.
+fn per_event(billing: Billing, bid: Micros) -> Micros {
+    match billing {
+        Billing::PerClick => bid,
+        Billing::PerMille => Micros((bid.0 + 999) / 1000),
+    }
+}
+
+/// What a won slot may cost; `exposure` is the chance of being looked at there.
+fn hold(
+    request: &AdRequest,
+    index: &AdIndex,
+    award: &Award<String>,
+    winner: &Scored,
+    exposure: f64,
+) -> Hold {
+    let clicked = Probability::new(winner.click_probability.get() * exposure).unwrap_or(winner.click_probability);
     let campaign = &index.campaigns[index.groups[index.ads[winner.ad].group].campaign];
     Hold {
         nonce: nonce(request.auction_id, award.slot, &award.id),
         campaign: campaign.id.clone(),
         advertiser: index.advertisers[campaign.advertiser].id.clone(),
-        liability: Liability::new(award.price_per_click, winner.click_probability),
+        liability: match award.billing {
+            Billing::PerClick => Liability::new(award.price_of_event(), clicked),
+            Billing::PerMille => Liability::certain(award.price_of_event()),
+        },
     }
 }
 
@@ -142,12 +168,12 @@ fn logged(index: &AdIndex, candidate: &Candidate<String>, scored: &Scored) -> Lo
         campaign: index.campaigns[campaign].id.clone(),
         bid: candidate.bid,
         click_probability: candidate.ctr.get(),
-        pacing: 1.0,
+        pacing: candidate.pacing,
         relevance: scored.relevance.get(),
         cosine: scored.cosine,
         logit: scored.logit.get(),
         keyword: scored.keyword.as_ref().map(|keyword| keyword.text.clone()),
-        per_mille: false,
+        per_mille: candidate.billing == Billing::PerMille,
     }
 }
 
@@ -168,13 +194,13 @@ fn one_per_advertiser(
     for scored in ranked {
         let campaign = index.groups[index.ads[scored.ad].group].campaign;
         if seen.insert(index.campaigns[campaign].advertiser) {
-            candidates.push(Candidate {
-                id: index.ads[scored.ad].id.clone(),
-                bid: bid(index, scored.ad),
-                ctr: scored.click_probability,
-                // Relevance has had its say at the gate and in the click estimate.
-                relevance: Probability::ONE,
-            });
+            // Relevance has had its say at the gate and in the click estimate.
+            candidates.push(Candidate::new(
+                index.ads[scored.ad].id.clone(),
+                Billing::PerClick,
+                bid(index, scored.ad),
+                scored.click_probability,
+            ));
         } else {
             funnel.stop(scored.ad, Reason::SameAdvertiser);
         }

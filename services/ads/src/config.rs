@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use bowerbird_auction::{Mechanism, Micros, Rules};
+use bowerbird_auction::{Mechanism, Micros, Rules, SQUASH_PIVOT};
 use serde::Deserialize;
 
 use crate::TrafficConfig;
@@ -180,8 +180,11 @@ impl AdsConfig {
         Rules {
             mechanism: self.mechanism,
             reserve: self.reserve_micros,
+            // Nobody bids for impressions yet.
+            reserve_per_mille: Micros::ZERO,
             slot_multipliers: self.slot_multipliers[..slots].to_vec(),
             squash_gamma: self.squash_gamma,
+            squash_pivot: SQUASH_PIVOT,
         }
     }
 

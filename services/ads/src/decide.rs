@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use crate::award::bid;
+use crate::award::{bid, billed};
 use crate::click_model::Counts;
 use crate::engine::Engine;
 use crate::explain::{Funnel, Reason, Scores};
@@ -21,7 +21,7 @@ use crate::matching::{self, Audience, Match};
 use crate::money;
 use crate::text::QueryWords;
 use crate::time::{day, millis, millis_after};
-use crate::token::{Billed, Kind, Payload, destination_hash};
+use crate::token::{Kind, Payload, destination_hash};
 use crate::{AdsError, Degraded, MatchType, NoFill, Slate, SponsoredBlock, sensitive};
 
 /// Longest request text, in bytes.
@@ -244,7 +244,7 @@ impl Engine {
                 continue;
             };
             tracing::debug!(
-                auction_id = %request.auction_id, ad = %award.id, slot = award.slot, price = %award.price_per_click,
+                auction_id = %request.auction_id, ad = %award.id, slot = award.slot, price = %award.price,
                 relevance = winner.relevance.get(), cosine = winner.cosine, logit = winner.logit.get(), "ad served"
             );
             let ad = &index.ads[winner.ad];
@@ -253,12 +253,12 @@ impl Engine {
             let token = |kind, ttl| {
                 keys.sign(&Payload {
                     kind,
-                    billed: Billed::Click,
+                    billed: billed(award.billing),
                     auction_id: request.auction_id,
                     slot: u8::try_from(award.slot).unwrap_or(u8::MAX),
                     ad_id: ad.id.clone(),
                     ad_version: ad.version,
-                    price: award.price_per_click,
+                    price: award.price_of_event(),
                     decided_ms: millis(request.now),
                     expires_ms: millis_after(request.now, ttl),
                     destination: destination_hash(&ad.landing_url),

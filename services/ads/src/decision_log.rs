@@ -4,7 +4,7 @@
 //! One JSON text a decision, with a version. Reasons are kept for what was scored or stopped late; a campaign that fell
 //! out earlier is asked again when somebody wants to know (`explained_again`).
 
-use bowerbird_auction::{Award, Candidate, Mechanism, Micros, PriceSetBy, Probability, Rules};
+use bowerbird_auction::{Award, Billing, Candidate, Mechanism, Micros, PriceSetBy, Probability, Rules};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
@@ -46,10 +46,40 @@ pub struct LoggedRules {
     pub mechanism: Mechanism,
     /// Least price of a click.
     pub reserve: Micros,
+    /// Least price of a thousand impressions.
+    pub reserve_per_mille: Micros,
     /// Slots from the top.
     pub slot_multipliers: Vec<f64>,
     /// Exponent of the click probability.
     pub squash_gamma: f64,
+    /// Click probability that squashing leaves as it is.
+    pub squash_pivot: f64,
+}
+
+impl From<&Rules> for LoggedRules {
+    fn from(rules: &Rules) -> Self {
+        Self {
+            mechanism: rules.mechanism,
+            reserve: rules.reserve,
+            reserve_per_mille: rules.reserve_per_mille,
+            slot_multipliers: rules.slot_multipliers.clone(),
+            squash_gamma: rules.squash_gamma,
+            squash_pivot: rules.squash_pivot,
+        }
+    }
+}
+
+impl From<&LoggedRules> for Rules {
+    fn from(logged: &LoggedRules) -> Self {
+        Self {
+            mechanism: logged.mechanism,
+            reserve: logged.reserve,
+            reserve_per_mille: logged.reserve_per_mille,
+            slot_multipliers: logged.slot_multipliers.clone(),
+            squash_gamma: logged.squash_gamma,
+            squash_pivot: logged.squash_pivot,
+        }
+    }
 }
 
 /// A candidate as kept.
@@ -135,12 +165,7 @@ impl DecisionLog {
             version: VERSION,
             lang: None,
             country: None,
-            rules: LoggedRules {
-                mechanism: rules.mechanism,
-                reserve: rules.reserve,
-                slot_multipliers: rules.slot_multipliers.clone(),
-                squash_gamma: rules.squash_gamma,
-            },
+            rules: rules.into(),
             candidates,
             awards: awards.iter().map(LoggedAward::from).collect(),
             stopped: Vec::new(),
@@ -149,12 +174,7 @@ impl DecisionLog {
 
     /// Runs the auction of `auction_id` again.
     pub fn replay(&self, auction_id: Uuid) -> Result<Replay, AdsError> {
-        let rules = Rules {
-            mechanism: self.rules.mechanism,
-            reserve: self.rules.reserve,
-            slot_multipliers: self.rules.slot_multipliers.clone(),
-            squash_gamma: self.rules.squash_gamma,
-        };
+        let rules = Rules::from(&self.rules);
         let candidates =
             self.candidates.iter().map(LoggedCandidate::candidate).collect::<Result<Vec<_>, _>>()?;
         let awards = bowerbird_auction::run(&candidates, &rules, auction_id.into_bytes())?;
@@ -167,12 +187,9 @@ impl LoggedCandidate {
     /// As it went into the auction.
     pub(crate) fn candidate(&self) -> Result<Candidate<String>, AdsError> {
         let damaged = |_| AdsError::Damaged { what: format!("decision log: probability of {}", self.ad) };
-        Ok(Candidate {
-            id: self.ad.clone(),
-            bid: self.bid,
-            ctr: Probability::new(self.click_probability).map_err(damaged)?,
-            relevance: Probability::ONE,
-        })
+        let billing = if self.per_mille { Billing::PerMille } else { Billing::PerClick };
+        let ctr = Probability::new(self.click_probability).map_err(damaged)?;
+        Ok(Candidate { pacing: self.pacing, ..Candidate::new(self.ad.clone(), billing, self.bid, ctr) })
     }
 }
 
@@ -181,7 +198,7 @@ impl From<&Award<String>> for LoggedAward {
         Self {
             ad: award.id.clone(),
             slot: award.slot,
-            price: award.price_per_click,
+            price: award.price_of_event(),
             price_set_by: match &award.price_set_by {
                 PriceSetBy::Competitor(id) => Some(id.clone()),
                 PriceSetBy::Reserve => None,
@@ -298,6 +315,8 @@ mod tests {
         let rules = Rules {
             mechanism: Mechanism::Vcg,
             reserve: Micros(50_000),
+            reserve_per_mille: Micros::ZERO,
+            squash_pivot: bowerbird_auction::SQUASH_PIVOT,
             slot_multipliers: vec![1.0, 0.6],
             squash_gamma: 1.0,
         };

@@ -32,6 +32,7 @@ mod index;
 mod keywords;
 mod matching;
 mod money;
+pub mod offpolicy;
 mod relevance;
 mod report;
 mod sensitive;

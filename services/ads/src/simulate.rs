@@ -91,18 +91,15 @@ fn outcome(
         }
         candidates.push(candidate);
     }
-    let rules = Rules {
-        mechanism: log.rules.mechanism,
-        reserve: log.rules.reserve,
-        slot_multipliers: log.rules.slot_multipliers.clone(),
-        squash_gamma: log.rules.squash_gamma,
-    };
+    let rules = Rules::from(&log.rules);
     let awards = bowerbird_auction::run(&candidates, &rules, auction_id.into_bytes())?;
     let own = |ad: &str| log.candidates.iter().find(|c| c.ad == ad).filter(|c| c.campaign == campaign);
     let won = awards.iter().find_map(|award| own(&award.id).map(|logged| (award, logged)));
     Ok(won.map(|(award, logged)| {
-        let clicks = logged.click_probability * rules.slot_multipliers[award.slot - 1];
-        (clicks, clicks * award.price_per_click.0 as f64)
+        let seen = rules.slot_multipliers[award.slot - 1];
+        let clicks = logged.click_probability * seen;
+        let billed = if logged.per_mille { seen } else { clicks };
+        (clicks, billed * award.price_of_event().0 as f64)
     }))
 }
 
@@ -222,6 +219,8 @@ mod tests {
         let rules = Rules {
             mechanism: Mechanism::Vcg,
             reserve: Micros(50_000),
+            reserve_per_mille: Micros::ZERO,
+            squash_pivot: bowerbird_auction::SQUASH_PIVOT,
             slot_multipliers: vec![1.0],
             squash_gamma: 1.0,
         };

@@ -21,6 +21,9 @@ impl Probability {
     /// Impossible.
     pub const ZERO: Self = Self(0.0);
 
+    /// 0.02.
+    pub(crate) const TWO_IN_A_HUNDRED: Self = Self(0.02);
+
     /// Wraps `value` when it is finite and within 0 to 1.
     pub fn new(value: f64) -> Result<Self, NotAProbability> {
         if (0.0..=1.0).contains(&value) { Ok(Self(value)) } else { Err(NotAProbability { found: value }) }

@@ -1,20 +1,31 @@
 //! Properties of every auction, and the revenue that theory predicts.
 
-use bowerbird_auction::{Candidate, Mechanism, Micros, Probability, Rules, run};
+use bowerbird_auction::{
+    Billing, Candidate, Mechanism, Micros, Probability, Rules, SQUASH_PIVOT, paced_bid, run,
+};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 fn candidates(most: usize) -> impl Strategy<Value = Vec<Candidate<String>>> {
     // Few distinct values, so that ties are common.
-    let one = (1..=40_i64, 0..=20_u32, 1..=4_u32);
+    let one = (1..=40_i64, 0..=20_u32, 1..=4_u32, 1..=4_u32, 0..=4_i64, any::<bool>());
     prop::collection::vec(one, 1..=most).prop_map(|list| {
         let number = |n: u32, of: f64| Probability::new(f64::from(n) / of).expect("within 0 to 1");
-        let candidates = list.into_iter().enumerate().map(|(i, (bid, ctr, relevance))| Candidate {
-            id: format!("ad-{i}"),
-            bid: Micros(bid * 100_000),
-            ctr: number(ctr, 100.0),
-            relevance: number(relevance, 4.0),
-        });
+        let candidates =
+            list.into_iter().enumerate().map(|(i, (bid, ctr, relevance, pacing, reserve, click))| {
+                // A thousand impressions are worth about as much as twenty clicks.
+                let (billing, unit) =
+                    if click { (Billing::PerClick, 100_000) } else { (Billing::PerMille, 2_000_000) };
+                Candidate {
+                    id: format!("ad-{i}"),
+                    bid: Micros(bid * unit),
+                    billing,
+                    ctr: number(ctr, 100.0),
+                    relevance: number(relevance, 4.0),
+                    pacing: f64::from(pacing) / 4.0,
+                    reserve: Micros(reserve * unit / 2),
+                }
+            });
         candidates.collect()
     })
 }
@@ -25,14 +36,29 @@ fn rules() -> impl Strategy<Value = Rules> {
     (any::<bool>(), 0..=20_i64, slots, gamma).prop_map(|(vcg, reserve, mut slots, squash_gamma)| {
         slots.sort_by(|a, b| b.total_cmp(a));
         let mechanism = if vcg { Mechanism::Vcg } else { Mechanism::Gsp };
-        Rules { mechanism, reserve: Micros(reserve * 100_000), slot_multipliers: slots, squash_gamma }
+        Rules {
+            mechanism,
+            reserve: Micros(reserve * 100_000),
+            reserve_per_mille: Micros(reserve * 2_000_000),
+            slot_multipliers: slots,
+            squash_gamma,
+            squash_pivot: SQUASH_PIVOT,
+        }
     })
+}
+
+fn reserve(candidate: &Candidate<String>, rules: &Rules) -> Micros {
+    let all = match candidate.billing {
+        Billing::PerClick => rules.reserve,
+        Billing::PerMille => rules.reserve_per_mille,
+    };
+    all.max(candidate.reserve)
 }
 
 /// Slot and price of `id`.
 fn outcome(list: &[Candidate<String>], rules: &Rules, id: &str) -> Option<(usize, Micros)> {
     let awards = run(list, rules, [3; 16]).expect("valid");
-    awards.into_iter().find(|award| award.id == id).map(|award| (award.slot, award.price_per_click))
+    awards.into_iter().find(|award| award.id == id).map(|award| (award.slot, award.price))
 }
 
 proptest! {
@@ -41,13 +67,14 @@ proptest! {
         let awards = run(&list, &rules, [3; 16]).expect("valid");
         prop_assert!(awards.len() <= rules.slot_multipliers.len());
         for (at, award) in awards.iter().enumerate() {
-            let bid = list.iter().find(|c| c.id == award.id).expect("awards go to candidates").bid;
-            prop_assert_eq!(award.slot, at + 1);
-            prop_assert!(award.price_per_click <= bid);
-            prop_assert!(award.price_per_click >= rules.reserve);
+            let own = list.iter().find(|c| c.id == award.id).expect("awards go to candidates");
+            prop_assert_eq!((award.slot, award.billing), (at + 1, own.billing));
+            prop_assert!(award.price <= paced_bid(own.bid, own.pacing));
+            prop_assert!(award.price >= reserve(own, &rules));
         }
         let eligible = list.iter().filter(|c| {
-            c.bid >= rules.reserve && (c.ctr.get() > 0.0 || rules.squash_gamma <= 0.0)
+            let clicked = c.billing == Billing::PerMille || c.ctr.get() > 0.0 || rules.squash_gamma <= 0.0;
+            paced_bid(c.bid, c.pacing) >= reserve(c, &rules) && clicked
         });
         prop_assert_eq!(awards.len(), eligible.count().min(rules.slot_multipliers.len()));
     }
@@ -101,6 +128,7 @@ proptest! {
         rules.mechanism = Mechanism::Vcg;
         let who = who.index(list.len());
         let id = list[who].id.clone();
+        list[who].pacing = 1.0;
         // Bids just around those of the others matter most.
         let mut tries = bids;
         for other in &list {
@@ -138,21 +166,21 @@ fn revenue_is_what_theory_says() {
                 let rules = Rules {
                     mechanism,
                     reserve: Micros(reserve),
+                    reserve_per_mille: Micros::ZERO,
                     slot_multipliers: vec![1.0],
                     squash_gamma: 1.0,
+                    squash_pivot: SQUASH_PIVOT,
                 };
                 let (mut sum, mut squares) = (0.0, 0.0);
                 for _ in 0..DRAWS {
                     let list: Vec<_> = (0..n)
-                        .map(|i| Candidate {
-                            id: [i],
-                            bid: Micros(rng.random_range(1..=1_000_000)),
-                            ctr: Probability::ONE,
-                            relevance: Probability::ONE,
+                        .map(|i| {
+                            let bid = Micros(rng.random_range(1..=1_000_000));
+                            Candidate::new([i], Billing::PerClick, bid, Probability::ONE)
                         })
                         .collect();
                     let awards = run(&list, &rules, [0; 16]).expect("valid");
-                    let paid: f64 = awards.iter().map(|a| a.price_per_click.0 as f64 / 1e6).sum();
+                    let paid: f64 = awards.iter().map(|a| a.price.0 as f64 / 1e6).sum();
                     sum += paid;
                     squares += paid * paid;
                 }
