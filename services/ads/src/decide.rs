@@ -8,25 +8,30 @@ use bowerbird_auction::{Award, Probability};
 use bowerbird_models_api::{Embedding, RerankLogit, TextRole};
 use bowerbird_scheduler::{Job, Priority};
 use jiff::Timestamp;
+use roaring::RoaringBitmap;
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
+use crate::audience::Audience;
 use crate::award::bid;
 use crate::budget;
+use crate::caps::UserHash;
 use crate::click_model::Counts;
 use crate::engine::Engine;
 use crate::explain::{Funnel, Reason, Scores};
 use crate::index::AdIndex;
 use crate::keywords::KeywordMatch;
-use crate::matching::{self, Audience, Match};
+use crate::matching::{self, Match, Question};
+use crate::snapshot::Snapshot;
 use crate::text::QueryWords;
-use crate::time::{day, millis, millis_after};
+use crate::time::{millis, millis_after};
 use crate::token::{Kind, Payload, destination_hash};
-use crate::{AdsError, Degraded, MatchType, NoFill, Slate, SponsoredBlock, sensitive};
+use crate::{AdsError, Degraded, Device, MatchType, NoFill, Slate, SponsoredBlock, sensitive};
 
 /// Longest request text, in bytes.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
-/// From this many ads on, matching is moved off the async threads: it takes about half a microsecond an ad.
+/// From this many ads on, matching is moved off the async threads; explaining looks at every ad, half a microsecond
+/// each.
 const MATCH_INLINE: usize = 1000;
 
 /// What ads are asked for.
@@ -40,6 +45,13 @@ pub struct AdRequest {
     pub lang: Option<String>,
     /// Country of the reader, such as `US`.
     pub country: Option<String>,
+    /// What the reader looks at it with.
+    pub device: Option<Device>,
+    /// Names the reader to frequency caps, at most 256 bytes; only a keyed hash of it is kept. Without it no ad with a
+    /// cap is shown.
+    pub user: Option<String>,
+    /// What the text is about, unique ids of the IAB Content Taxonomy 3.1; worked out from the text when absent.
+    pub topics: Option<Vec<u16>>,
     /// Slots to fill; more than the configuration has count as that many.
     pub slots: usize,
     /// The caller knows that no ad belongs here.
@@ -70,37 +82,93 @@ impl Engine {
         if request.text.len() > MAX_TEXT_BYTES {
             return Err(AdsError::TextTooLong { limit: MAX_TEXT_BYTES, found: request.text.len() });
         }
-        let index = self.index();
-        let mut funnel = Funnel::new(&index);
+        let snapshot = self.snapshot();
+        let index = snapshot.ads.clone();
+        let mut funnel = Funnel::default();
 
         let refused = sensitive::unsafe_for_ads(&request.text, request.page_sensitive);
         if let Some(reason) = refused.or((request.slots == 0).then_some(NoFill::NoSlot)) {
             return Ok(unfilled(&request, &index, funnel, reason));
         }
-        let day = day(request.now);
-        let spend = self.current_spend(&day, request.now).await?;
-        let audience = Audience {
-            day: &day,
-            lang: request.lang.as_deref(),
-            country: request.country.as_deref(),
-            spend: &spend,
-        };
-        let groups = matching::eligible(&index, &audience, &mut funnel);
+        let user = request.user.as_deref().map(|user| UserHash::new(&self.user_secret, user)).transpose()?;
+        let (lang, country) = (request.lang.as_deref(), request.country.as_deref());
+        let mut audience = Audience::new(request.now, lang, country, request.device);
+        self.follow_spend(&snapshot, &self.current_spend(&audience.day, request.now).await?);
+        let mut eligible = snapshot.eligibility.eligible(&audience);
 
-        let Some(embedding) = self.embedding(&request, &groups).await else {
-            return Ok(slate(
-                &request,
-                &index,
-                Vec::new(),
-                stop_all(funnel, &index, &groups),
-                Some(Degraded::Embedding),
-            ));
+        let Some(embedding) = self.embedding(&request, eligible.is_empty()).await else {
+            if request.explain {
+                matching::explain(&snapshot, &audience, None, &[], &mut funnel)
+                    .map_err(AdsError::Embedding)?;
+            }
+            return Ok(slate(&request, &index, Vec::new(), funnel, Some(Degraded::Embedding)));
         };
-        let (matches, mut funnel) = self.matches(&request, index.clone(), groups, embedding, funnel).await?;
+        if snapshot.eligibility.asks_topics() {
+            audience.topics = self.topics_of(&request, &embedding);
+            snapshot.eligibility.narrow_topics(&mut eligible, &audience.topics);
+        }
+        let day = audience.day.clone();
+        let (matches, mut funnel) =
+            self.matches(&request, snapshot.clone(), audience, eligible, embedding, user).await?;
         let (scored, degraded) = self.gate(&request, &index, matches, &mut funnel).await?;
         let awards = self.award(&request, &index, &scored, &day, &mut funnel).await?;
+        let awards = self.hold(&request, &snapshot, user, &scored, awards, &mut funnel);
         let blocks = self.blocks(&request, &index, &scored, &awards)?;
         Ok(slate(&request, &index, blocks, funnel, degraded))
+    }
+
+    fn topics_of(&self, request: &AdRequest, embedding: &Embedding) -> Vec<u16> {
+        match (&request.topics, self.topics.get()) {
+            (Some(given), _) => given.clone(),
+            (None, Some(topics)) => topics.of(embedding),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Tells matching which campaigns cannot pay for their cheapest click. The auction holds the price in the end.
+    fn follow_spend(&self, snapshot: &Snapshot, spend: &HashMap<String, budget::Spend>) {
+        let index = &*snapshot.ads;
+        let broke = |campaign: usize| {
+            let campaign = &index.campaigns[campaign];
+            let least = campaign.groups.iter().map(|group| index.groups[*group].bid).min()?;
+            let spend = spend.get(&campaign.id).copied().unwrap_or_default();
+            (!spend.leaves_room_for(least, campaign.daily_budget)).then_some(campaign.id.as_str())
+        };
+        let spent = spend.keys().filter_map(|id| index.campaigns.binary_search_by(|c| c.id.cmp(id)).ok());
+        self.budgets.replace_exhausted(spent.chain(snapshot.poor.iter().copied()).filter_map(broke));
+    }
+
+    /// Takes a place under the frequency caps of every winner. One whose last place went to another request in the
+    /// meantime is not shown.
+    fn hold(
+        &self,
+        request: &AdRequest,
+        snapshot: &Snapshot,
+        user: Option<UserHash>,
+        scored: &[Scored],
+        awards: Vec<Award<String>>,
+        funnel: &mut Funnel,
+    ) -> Vec<Award<String>> {
+        let now = request.now.as_second();
+        let held = |award: &Award<String>| {
+            let Some(winner) = scored.iter().find(|scored| snapshot.ads.ads[scored.ad].id == award.id) else {
+                return true;
+            };
+            let scopes = snapshot.scopes(winner.ad);
+            if scopes.is_empty() {
+                return true;
+            }
+            let Some(hold) = user.and_then(|user| self.caps.try_hold(user, &scopes, now)) else {
+                funnel.stop(winner.ad, Reason::FrequencyCap);
+                return false;
+            };
+            let slot = u8::try_from(award.slot).unwrap_or(u8::MAX);
+            self.holds.keep(request.auction_id.as_u128(), slot, hold, now);
+            true
+        };
+        let mut awards = awards;
+        awards.retain(held);
+        awards
     }
 
     /// The day's spending, after reservations that ran out have been given back.
@@ -119,11 +187,11 @@ impl Engine {
     }
 
     /// The request's vector; `None` when the models could not make it in time. With nobody to show, none is made.
-    async fn embedding(&self, request: &AdRequest, groups: &[usize]) -> Option<Embedding> {
+    async fn embedding(&self, request: &AdRequest, nobody: bool) -> Option<Embedding> {
         if let Some(given) = &request.embedding {
             return Some(given.clone());
         }
-        if groups.is_empty() {
+        if nobody {
             // Any direction will do: there is no ad to compare it with.
             return Embedding::normalized(vec![1.0; self.encoders.space().dim]).ok();
         }
@@ -140,18 +208,24 @@ impl Engine {
     async fn matches(
         &self,
         request: &AdRequest,
-        index: Arc<AdIndex>,
-        groups: Vec<usize>,
+        snapshot: Arc<Snapshot>,
+        audience: Audience,
+        eligible: RoaringBitmap,
         embedding: Embedding,
-        mut funnel: Funnel,
+        user: Option<UserHash>,
     ) -> Result<(Vec<Match>, Funnel), AdsError> {
-        let (threshold, limit) = (self.config.semantic_threshold, self.config.max_scored);
-        let inline = index.ads.len() < MATCH_INLINE;
-        let text = request.text.clone();
+        let (caps, limit) = (self.caps.clone(), self.config.max_scored);
+        let inline = snapshot.ads.ads.len() < MATCH_INLINE;
+        let (text, explain, now) = (request.text.clone(), request.explain, request.now.as_second());
         let work = move || {
             let query = QueryWords::new(&text);
-            let found = matching::matches(&index, &groups, &query, &embedding, threshold, limit, &mut funnel);
-            found.map(|found| (found, funnel))
+            let question = Question { query: &query, embedding: &embedding, user, caps: &caps, now, limit };
+            let found = matching::find(&snapshot, &eligible, &question)?;
+            let mut funnel = Funnel::default();
+            if explain {
+                matching::explain(&snapshot, &audience, Some(&question), &found, &mut funnel)?;
+            }
+            Ok((found, funnel))
         };
         let found = if inline { work() } else { tokio::task::spawn_blocking(work).await? };
         found.map_err(AdsError::Embedding)
@@ -308,19 +382,11 @@ fn slate(
 
 fn unfilled(request: &AdRequest, index: &AdIndex, mut funnel: Funnel, reason: NoFill) -> Slate {
     metrics::counter!("bowerbird_ads_decisions_total", "outcome" => "refused").increment(1);
-    for campaign in 0..index.campaigns.len() {
-        funnel.stop_campaign(campaign, Reason::Refused);
+    if request.explain {
+        for campaign in 0..index.campaigns.len() {
+            funnel.stop_campaign(campaign, Reason::Refused);
+        }
     }
     let explain = request.explain.then(|| funnel.explain(index));
     Slate { auction_id: request.auction_id, no_fill: Some(reason), explain, ..Slate::default() }
-}
-
-/// Without the request's vector no ad can be checked.
-fn stop_all(mut funnel: Funnel, index: &AdIndex, groups: &[usize]) -> Funnel {
-    for ad in groups.iter().flat_map(|group| &index.groups[*group].ads) {
-        if index.ads[*ad].enabled {
-            funnel.stop(*ad, Reason::NotScored);
-        }
-    }
-    funnel
 }

@@ -8,12 +8,16 @@ use bowerbird_scheduler::{Encoders, Priority};
 use jiff::Timestamp;
 use parking_lot::RwLock;
 
+use crate::budget_bits::BudgetBits;
+use crate::caps::{Caps, HoldBook};
 use crate::import::{self, NewVersion};
 use crate::index::{self, AdIndex};
+use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::token::Keys;
 use crate::{
     AdRequest, AdsConfig, AdsError, Audit, CampaignReport, ClickOutcome, EventOutcome, ImportReport, Slate,
+    Topics,
 };
 
 /// Chooses ads, keeps budgets and books events. Cheap to clone; all clones share one state.
@@ -26,7 +30,15 @@ pub(crate) struct Engine {
     pub encoders: Encoders,
     pub store: Store,
     pub keys: Keys,
-    index: RwLock<Arc<AdIndex>>,
+    pub user_secret: [u8; 32],
+    /// Which campaigns can pay; whoever keeps the money says so.
+    pub budgets: Arc<BudgetBits>,
+    pub caps: Arc<Caps>,
+    /// Places under caps of ads that were given out and not seen yet.
+    pub holds: HoldBook,
+    /// Made when the first booking asks for topics.
+    pub topics: tokio::sync::OnceCell<Topics>,
+    snapshot: RwLock<Arc<Snapshot>>,
     /// Held during an import: versions are planned before they are written.
     importing: tokio::sync::Mutex<()>,
 }
@@ -42,8 +54,24 @@ impl AdEngine {
         config.validate().map_err(AdsError::Config)?;
         let store = Store::open(path.as_ref(), config.readers).await?;
         let keys = store.keys().await?;
-        let index = RwLock::new(Arc::new(AdIndex::default()));
-        let engine = Engine { config, encoders, store, keys, index, importing: tokio::sync::Mutex::new(()) };
+        let user_secret = keys.user_secret()?;
+        let budgets = Arc::<BudgetBits>::default();
+        let snapshot = Snapshot::new(AdIndex::default(), budgets.clone(), config.semantic_threshold)?;
+        // An impression that counts finds its place still held.
+        let hold_seconds = u32::try_from(config.time_to_live.impression.as_secs()).unwrap_or(u32::MAX);
+        let engine = Engine {
+            caps: Arc::new(Caps::new(&user_secret, config.cap_entries, hold_seconds)),
+            holds: HoldBook::default(),
+            topics: tokio::sync::OnceCell::new(),
+            snapshot: RwLock::new(Arc::new(snapshot)),
+            importing: tokio::sync::Mutex::new(()),
+            config,
+            encoders,
+            store,
+            keys,
+            user_secret,
+            budgets,
+        };
         let mut reader = engine.store.reader.acquire().await?;
         let missing = index::without_embedding(&mut reader, engine.encoders.space()).await?;
         drop(reader);
@@ -105,7 +133,7 @@ impl AdEngine {
 
     /// How many ads are loaded, paused ones included.
     pub fn ads(&self) -> usize {
-        self.0.index().ads.len()
+        self.0.snapshot().ads.ads.len()
     }
 
     /// Closes the database; calls after that fail.
@@ -116,16 +144,27 @@ impl AdEngine {
 
 impl Engine {
     /// The ads as of now; a decision uses one snapshot from start to end.
-    pub(crate) fn index(&self) -> Arc<AdIndex> {
-        self.index.read().clone()
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.read().clone()
     }
 
     async fn reload(&self) -> Result<(), AdsError> {
-        let mut snapshot = self.store.reader.begin().await?;
-        let index = index::load(&mut snapshot, self.encoders.space()).await?;
-        snapshot.rollback().await?;
-        *self.index.write() = Arc::new(index);
+        let mut reader = self.store.reader.begin().await?;
+        let index = index::load(&mut reader, self.encoders.space()).await?;
+        reader.rollback().await?;
+        let (budgets, threshold) = (self.budgets.clone(), self.config.semantic_threshold);
+        let file = move || Snapshot::new(index, budgets, threshold);
+        let snapshot = tokio::task::spawn_blocking(file).await??;
+        if snapshot.eligibility.asks_topics() {
+            self.topics.get_or_try_init(|| self.embed_topics()).await?;
+        }
+        *self.snapshot.write() = Arc::new(snapshot);
         Ok(())
+    }
+
+    async fn embed_topics(&self) -> Result<Topics, AdsError> {
+        let (encoders, threshold) = (self.encoders.clone(), self.config.topic_threshold);
+        Ok(tokio::task::spawn_blocking(move || Topics::embed_blocking(&encoders, threshold)).await??)
     }
 
     /// One vector for each version, computed behind everything that a person waits for.

@@ -115,6 +115,12 @@ impl Keys {
         if keys.is_empty() { None } else { Some(Self(keys)) }
     }
 
+    /// A secret for hashing what names a person. It comes from the oldest key, so that a newer one leaves it as it is.
+    pub fn user_secret(&self) -> Result<[u8; 32], TokenError> {
+        let (_, key) = self.0.first_key_value().ok_or(TokenError::Signature)?;
+        Ok(mac(key, b"user keys").finalize().into_bytes().into())
+    }
+
     /// The token of `payload`; an id past [`MAX_ID_BYTES`], which import refuses, is [`TokenError::Malformed`].
     pub fn sign(&self, payload: &Payload) -> Result<String, TokenError> {
         let id = payload.ad_id.as_bytes();
