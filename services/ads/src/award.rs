@@ -4,47 +4,61 @@ use std::collections::HashSet;
 
 use bowerbird_auction::{Award, Billing, Candidate, Micros, Probability};
 
+use crate::caps::{Hold as Place, UserHash};
 use crate::decide::Scored;
 use crate::decision_log::{self, DecisionLog, LoggedCandidate};
 use crate::engine::Engine;
 use crate::explain::{Funnel, Reason};
 use crate::index::AdIndex;
 use crate::money::{self, Hold, Liability};
+use crate::snapshot::Snapshot;
 use crate::served::{self, Served, kept_query};
 use crate::time::{day, millis, millis_after};
 use crate::token::{Billed, nonce};
 use crate::{AdRequest, AdsError};
 
 impl Engine {
-    /// Runs the auction, holds the prices and keeps the decision, all or nothing. A campaign whose budget was used up by
-    /// others in the meantime is dropped and the auction run again; each round drops one, so there are at most as many
-    /// as candidates.
+    /// Runs the auction, takes places under frequency caps, holds the prices and keeps the decision, all or nothing. A
+    /// campaign whose budget, or an ad whose last place was used up by others in the meantime is dropped and the auction
+    /// run again; each round drops one, so there are at most as many as candidates. A test holds and keeps nothing.
     pub(crate) async fn award(
         &self,
         request: &AdRequest,
-        index: &AdIndex,
+        snapshot: &Snapshot,
+        user: Option<UserHash>,
         scored: &[Scored],
         funnel: &mut Funnel,
     ) -> Result<Vec<Award<String>>, AdsError> {
+        let index = &*snapshot.ads;
         let rules = self.config.rules(request.slots);
-        let mut broke: HashSet<usize> = HashSet::new();
+        let mut out = Out::default();
         for _ in 0..=scored.len() {
-            let contenders = one_per_advertiser(index, scored, &broke, rules.squash_gamma, funnel);
+            let contenders = one_per_advertiser(index, scored, &out, rules.squash_gamma, funnel);
             let awards = bowerbird_auction::run(&contenders, &rules, request.auction_id.into_bytes())?;
             for loser in &contenders {
                 if let Some(ad) = position(index, scored, &loser.id) {
                     funnel.stop(ad, Reason::LostAuction);
                 }
             }
-            if awards.is_empty() {
+            if awards.is_empty() || request.test {
                 return Ok(awards);
             }
             let winners: Vec<&Scored> =
                 awards.iter().filter_map(|award| of(index, scored, &award.id)).collect();
+            let places = match self.places(request, snapshot, user, &winners) {
+                Ok(places) => places,
+                Err(ad) => {
+                    funnel.stop(ad, Reason::FrequencyCap);
+                    out.capped.insert(ad);
+                    continue;
+                }
+            };
             let holds: Vec<Hold> = awards
                 .iter()
                 .zip(&winners)
-                .map(|(award, winner)| hold(request, index, award, winner))
+                .map(|(award, winner)| {
+                    hold(request, index, award, winner, rules.slot_multipliers[award.slot - 1])
+                })
                 .collect();
             let candidates = contenders
                 .iter()
@@ -58,7 +72,7 @@ impl Engine {
             let rows: Vec<Served> = awards
                 .iter()
                 .zip(&winners)
-                .map(|(award, winner)| self.row(request, index, award, winner, &query))
+                .map(|(award, winner)| self.row(request, index, user, award, winner, &query))
                 .collect();
             let (now, id) = (request.now, request.auction_id);
             let expires = millis_after(now, self.config.time_to_live.reservation);
@@ -73,9 +87,17 @@ impl Engine {
                     Ok(Ok(()))
                 })
             });
-            match kept.await? {
+            let kept = kept.await;
+            if !matches!(kept, Ok(Ok(()))) {
+                places.iter().flatten().for_each(|place| self.caps.release(place));
+            }
+            match kept? {
                 Ok(()) => {
-                    for (award, winner) in awards.iter().zip(winners) {
+                    for ((award, winner), place) in awards.iter().zip(winners).zip(places) {
+                        if let Some(place) = place {
+                            let slot = u8::try_from(award.slot).unwrap_or(u8::MAX);
+                            self.holds.keep(request.auction_id.as_u128(), slot, place, now.as_second());
+                        }
                         let (slot, price_per_click) = (award.slot, award.price);
                         funnel.stop(winner.ad, Reason::Served { slot, price_per_click });
                     }
@@ -84,17 +106,44 @@ impl Engine {
                 Err(at) => {
                     let campaign = index.groups[index.ads[winners[at].ad].group].campaign;
                     funnel.stop_campaign(campaign, Reason::BudgetExhausted);
-                    broke.insert(campaign);
+                    out.broke.insert(campaign);
                 }
             }
         }
         Ok(Vec::new())
     }
 
+    /// A place under the frequency caps of every winner, or the ad that has none left; no place is taken then.
+    fn places(
+        &self,
+        request: &AdRequest,
+        snapshot: &Snapshot,
+        user: Option<UserHash>,
+        winners: &[&Scored],
+    ) -> Result<Vec<Option<Place>>, usize> {
+        let mut places: Vec<Option<Place>> = Vec::with_capacity(winners.len());
+        for winner in winners {
+            let scopes = snapshot.scopes(winner.ad);
+            if scopes.is_empty() {
+                places.push(None);
+                continue;
+            }
+            match user.and_then(|user| self.caps.try_hold(user, &scopes, request.now.as_second())) {
+                Some(place) => places.push(Some(place)),
+                None => {
+                    places.iter().flatten().for_each(|place| self.caps.release(place));
+                    return Err(winner.ad);
+                }
+            }
+        }
+        Ok(places)
+    }
+
     fn row(
         &self,
         request: &AdRequest,
         index: &AdIndex,
+        user: Option<UserHash>,
         award: &Award<String>,
         winner: &Scored,
         query: &str,
@@ -110,14 +159,14 @@ impl Engine {
             at_ms: millis(request.now),
             slot: award.slot,
             billed: billed(award.billing),
-            bid: per_event(award.billing, bid(index, winner.ad)),
+            bid: index.event_bid(index.ads[winner.ad].group),
             price: award.price_of_event(),
             probability: winner.click_probability.get(),
             propensity: 1.0,
             match_type: winner.keyword.as_ref().map_or("", |keyword| keyword.match_type.as_str()),
             keyword: winner.keyword.as_ref().map_or_else(String::new, |keyword| keyword.text.clone()),
             query: query.to_owned(),
-            person: String::new(),
+            person: user.map_or_else(String::new, UserHash::to_hex),
             features: String::new(),
             log_odds: winner.log_odds,
         }
@@ -129,14 +178,6 @@ pub(crate) fn billed(billing: Billing) -> Billed {
     match billing {
         Billing::PerClick => Billed::Click,
         Billing::PerMille => Billed::Impression,
-    }
-}
-
-/// A bid as money for one billed event, rounded up: it bounds a price that is rounded down.
-fn per_event(billing: Billing, bid: Micros) -> Micros {
-    match billing {
-        Billing::PerClick => bid,
-        Billing::PerMille => Micros((bid.0 + 999) / 1000),
     }
 }
 
@@ -177,17 +218,33 @@ fn logged(index: &AdIndex, candidate: &Candidate<String>, scored: &Scored) -> Lo
     }
 }
 
+/// What is out of the auction: its money or its places went to others while it ran.
+#[derive(Default)]
+struct Out {
+    /// Campaigns.
+    broke: HashSet<usize>,
+    /// Ads.
+    capped: HashSet<usize>,
+}
+
 /// The best ad of each advertiser that still has money, ready for the auction.
 fn one_per_advertiser(
     index: &AdIndex,
     scored: &[Scored],
-    broke: &HashSet<usize>,
+    out: &Out,
     gamma: f64,
     funnel: &mut Funnel,
 ) -> Vec<Candidate<String>> {
-    let score = |s: &Scored| bid(index, s.ad).0 as f64 * s.click_probability.get().powf(gamma);
-    let mut ranked: Vec<&Scored> =
-        scored.iter().filter(|s| !broke.contains(&index.groups[index.ads[s.ad].group].campaign)).collect();
+    // Money for an impression of the first slot.
+    let score = |s: &Scored| match index.billing(index.ads[s.ad].group) {
+        Billing::PerClick => bid(index, s.ad).0 as f64 * s.click_probability.get().powf(gamma),
+        Billing::PerMille => bid(index, s.ad).0 as f64 / 1000.0,
+    };
+    let mut ranked: Vec<&Scored> = scored
+        .iter()
+        .filter(|s| !out.broke.contains(&index.groups[index.ads[s.ad].group].campaign))
+        .filter(|s| !out.capped.contains(&s.ad))
+        .collect();
     ranked.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.ad.cmp(&b.ad)));
     let mut seen = HashSet::new();
     let mut candidates = Vec::new();
@@ -197,7 +254,7 @@ fn one_per_advertiser(
             // Relevance has had its say at the gate and in the click estimate.
             candidates.push(Candidate::new(
                 index.ads[scored.ad].id.clone(),
-                Billing::PerClick,
+                index.billing(index.ads[scored.ad].group),
                 bid(index, scored.ad),
                 scored.click_probability,
             ));

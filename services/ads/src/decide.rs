@@ -4,29 +4,34 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bowerbird_auction::{Award, Probability};
+use bowerbird_auction::{Award, Billing, Micros, Probability};
 use bowerbird_models_api::{Embedding, RerankLogit, TextRole};
 use bowerbird_scheduler::{Job, Priority};
 use jiff::Timestamp;
+use roaring::RoaringBitmap;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use crate::audience::Audience;
 use crate::award::{bid, billed};
+use crate::caps::UserHash;
 use crate::click_model::Counts;
 use crate::engine::Engine;
 use crate::explain::{Funnel, Reason, Scores};
 use crate::index::AdIndex;
 use crate::keywords::KeywordMatch;
-use crate::matching::{self, Audience, Match};
-use crate::money;
+use crate::matching::{self, Match, Question};
+use crate::snapshot::Snapshot;
 use crate::text::QueryWords;
-use crate::time::{day, millis, millis_after};
+use crate::time::{millis, millis_after};
+use crate::{money, sql};
 use crate::token::{Kind, Payload, destination_hash};
-use crate::{AdsError, Degraded, MatchType, NoFill, Slate, SponsoredBlock, sensitive};
+use crate::{AdsError, Degraded, Device, MatchType, NoFill, Slate, Sold, SponsoredBlock, sensitive};
 
 /// Longest request text, in bytes.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
-/// From this many ads on, matching is moved off the async threads: it takes about half a microsecond an ad.
+/// From this many ads on, matching is moved off the async threads; explaining looks at every ad, half a microsecond
+/// each.
 const MATCH_INLINE: usize = 1000;
 
 /// What ads are asked for.
@@ -40,8 +45,19 @@ pub struct AdRequest {
     pub lang: Option<String>,
     /// Country of the reader, such as `US`.
     pub country: Option<String>,
+    /// What the reader looks at it with.
+    pub device: Option<Device>,
+    /// Names the reader to frequency caps, at most 256 bytes; only a keyed hash of it is kept. Without it no ad with a
+    /// cap is shown.
+    pub user: Option<String>,
+    /// What the text is about, unique ids of the IAB Content Taxonomy 3.1; worked out from the text when absent.
+    pub topics: Option<Vec<u16>>,
     /// Slots to fill; more than the configuration has count as that many.
     pub slots: usize,
+    /// Domains whose advertisers are not accepted, lower case; subdomains count.
+    pub blocked_domains: Vec<String>,
+    /// Nothing is held, kept or billed, and links lead nowhere that counts.
+    pub test: bool,
     /// The caller knows that no ad belongs here.
     pub page_sensitive: bool,
     /// Report a reason for every campaign.
@@ -52,6 +68,29 @@ pub struct AdRequest {
     pub auction_id: Uuid,
     /// No model work is started after this moment.
     pub deadline: Option<Instant>,
+}
+
+impl AdRequest {
+    /// A request for one slot beside `text`, of a reader of whom nothing is known.
+    pub fn new(text: impl Into<String>, now: Timestamp, auction_id: Uuid) -> Self {
+        Self {
+            text: text.into(),
+            embedding: None,
+            lang: None,
+            country: None,
+            device: None,
+            user: None,
+            topics: None,
+            slots: 1,
+            blocked_domains: Vec::new(),
+            test: false,
+            page_sensitive: false,
+            explain: false,
+            now,
+            auction_id,
+            deadline: None,
+        }
+    }
 }
 
 /// An ad with everything the auction needs.
@@ -72,37 +111,46 @@ impl Engine {
         if request.text.len() > MAX_TEXT_BYTES {
             return Err(AdsError::TextTooLong { limit: MAX_TEXT_BYTES, found: request.text.len() });
         }
-        let index = self.index();
-        let mut funnel = Funnel::new(&index);
+        let snapshot = self.snapshot();
+        let index = snapshot.ads.clone();
+        let mut funnel = Funnel::default();
 
         let refused = sensitive::unsafe_for_ads(&request.text, request.page_sensitive);
         if let Some(reason) = refused.or((request.slots == 0).then_some(NoFill::NoSlot)) {
             return Ok(unfilled(&request, &index, funnel, reason));
         }
-        let day = day(request.now);
+        let user = request.user.as_deref().map(|user| UserHash::new(&self.user_secret, user)).transpose()?;
+        let (lang, country) = (request.lang.as_deref(), request.country.as_deref());
+        let mut audience = Audience::new(request.now, lang, country, request.device);
         self.give_back_expired(request.now).await?;
-        let audience = Audience {
-            day: &day,
-            lang: request.lang.as_deref(),
-            country: request.country.as_deref(),
-            spending: &self.spending,
-        };
-        let groups = matching::eligible(&index, &audience, &mut funnel);
+        self.follow_spending(&snapshot, &audience.day);
+        let mut eligible = snapshot.eligibility.eligible(&audience);
 
-        let Some(embedding) = self.embedding(&request, &groups).await else {
-            return Ok(slate(
-                &request,
-                &index,
-                Vec::new(),
-                stop_all(funnel, &index, &groups),
-                Some(Degraded::Embedding),
-            ));
+        let Some(embedding) = self.embedding(&request, eligible.is_empty()).await else {
+            if request.explain {
+                matching::explain(&snapshot, &audience, None, &[], &mut funnel)
+                    .map_err(AdsError::Embedding)?;
+            }
+            return Ok(slate(&request, &index, Vec::new(), funnel, Some(Degraded::Embedding)));
         };
-        let (matches, mut funnel) = self.matches(&request, index.clone(), groups, embedding, funnel).await?;
+        if snapshot.eligibility.asks_topics() {
+            audience.topics = self.topics_of(&request, &embedding);
+            snapshot.eligibility.narrow_topics(&mut eligible, &audience.topics);
+        }
+        let (matches, mut funnel) =
+            self.matches(&request, snapshot.clone(), audience, eligible, embedding, user).await?;
         let (scored, degraded) = self.gate(&request, &index, matches, &mut funnel).await?;
-        let awards = self.award(&request, &index, &scored, &mut funnel).await?;
+        let awards = self.award(&request, &snapshot, user, &scored, &mut funnel).await?;
         let blocks = self.blocks(&request, &index, &scored, &awards)?;
         Ok(slate(&request, &index, blocks, funnel, degraded))
+    }
+
+    fn topics_of(&self, request: &AdRequest, embedding: &Embedding) -> Vec<u16> {
+        match (&request.topics, self.topics.get()) {
+            (Some(given), _) => given.clone(),
+            (None, Some(topics)) => topics.of(embedding),
+            (None, None) => Vec::new(),
+        }
     }
 
     /// Ends holds that ran out, if any did, so that their money can be offered again.
@@ -116,11 +164,11 @@ impl Engine {
     }
 
     /// The request's vector; `None` when the models could not make it in time. With nobody to show, none is made.
-    async fn embedding(&self, request: &AdRequest, groups: &[usize]) -> Option<Embedding> {
+    async fn embedding(&self, request: &AdRequest, nobody: bool) -> Option<Embedding> {
         if let Some(given) = &request.embedding {
             return Some(given.clone());
         }
-        if groups.is_empty() {
+        if nobody {
             // Any direction will do: there is no ad to compare it with.
             return Embedding::normalized(vec![1.0; self.encoders.space().dim]).ok();
         }
@@ -137,18 +185,24 @@ impl Engine {
     async fn matches(
         &self,
         request: &AdRequest,
-        index: Arc<AdIndex>,
-        groups: Vec<usize>,
+        snapshot: Arc<Snapshot>,
+        audience: Audience,
+        eligible: RoaringBitmap,
         embedding: Embedding,
-        mut funnel: Funnel,
+        user: Option<UserHash>,
     ) -> Result<(Vec<Match>, Funnel), AdsError> {
-        let (threshold, limit) = (self.config.semantic_threshold, self.config.max_scored);
-        let inline = index.ads.len() < MATCH_INLINE;
-        let text = request.text.clone();
+        let (caps, limit) = (self.caps.clone(), self.config.max_scored);
+        let inline = snapshot.ads.ads.len() < MATCH_INLINE;
+        let (text, explain, now) = (request.text.clone(), request.explain, request.now.as_second());
         let work = move || {
             let query = QueryWords::new(&text);
-            let found = matching::matches(&index, &groups, &query, &embedding, threshold, limit, &mut funnel);
-            found.map(|found| (found, funnel))
+            let question = Question { query: &query, embedding: &embedding, user, caps: &caps, now, limit };
+            let found = matching::find(&snapshot, &eligible, &question)?;
+            let mut funnel = Funnel::default();
+            if explain {
+                matching::explain(&snapshot, &audience, Some(&question), &found, &mut funnel)?;
+            }
+            Ok((found, funnel))
         };
         let found = if inline { work() } else { tokio::task::spawn_blocking(work).await? };
         found.map_err(AdsError::Embedding)
@@ -202,8 +256,16 @@ impl Engine {
                 funnel.stop(ad, Reason::BelowRelevance { score: relevance.score.get(), threshold });
                 continue;
             }
-            if bid(index, ad) < self.config.reserve_micros {
-                let (bid, reserve) = (bid(index, ad), self.config.reserve_micros);
+            if blocked(&index.ads[ad].landing_url, &request.blocked_domains) {
+                funnel.stop(ad, Reason::BlockList);
+                continue;
+            }
+            let reserve = match index.billing(index.ads[ad].group) {
+                Billing::PerClick => self.config.reserve_micros,
+                Billing::PerMille => self.config.reserve_per_mille_micros,
+            };
+            if bid(index, ad) < reserve {
+                let bid = bid(index, ad);
                 funnel.stop(ad, Reason::BelowReserve { bid, reserve });
                 continue;
             }
@@ -218,10 +280,10 @@ impl Engine {
         if matches.is_empty() {
             return Ok(HashMap::new());
         }
-        // Numbers only: the ids are bound.
-        let places: Vec<String> = (1..=matches.len()).map(|place| format!("${place}")).collect();
-        let statement =
-            format!("SELECT ad, impressions, clicks FROM ad_counts WHERE ad IN ({})", places.join(", "));
+        let statement = format!(
+            "SELECT ad, impressions, clicks FROM ad_counts WHERE ad IN ({})",
+            sql::places(1, matches.len())
+        );
         let mut query = sqlx::query_as(AssertSqlSafe(statement));
         for matched in matches {
             query = query.bind(index.ads[matched.ad].id.clone());
@@ -238,6 +300,7 @@ impl Engine {
         awards: &[Award<String>],
     ) -> Result<Vec<SponsoredBlock>, AdsError> {
         let keys = self.keys();
+        let multipliers = &self.config.slot_multipliers;
         let mut blocks = Vec::with_capacity(awards.len());
         for award in awards {
             let Some(winner) = scored.iter().find(|scored| index.ads[scored.ad].id == award.id) else {
@@ -247,6 +310,11 @@ impl Engine {
                 auction_id = %request.auction_id, ad = %award.id, slot = award.slot, price = %award.price,
                 relevance = winner.relevance.get(), cosine = winner.cosine, logit = winner.logit.get(), "ad served"
             );
+            let exposure = multipliers.get(award.slot - 1).copied().unwrap_or(1.0);
+            let expected = match award.billing {
+                Billing::PerClick => award.price.0 as f64 * winner.click_probability.get() * exposure * 1000.0,
+                Billing::PerMille => award.price.0 as f64,
+            };
             let ad = &index.ads[winner.ad];
             let advertiser = &index.advertisers[index.campaigns[index.groups[ad.group].campaign].advertiser];
             let ttl = self.config.time_to_live;
@@ -277,10 +345,32 @@ impl Engine {
                 click_url: format!("/e/c/{}", token(Kind::Click, ttl.click)?),
                 impression_url: format!("/e/i/{}", token(Kind::Impression, ttl.impression)?),
                 slot: award.slot,
+                sold: Sold {
+                    advertiser_id: advertiser.id.clone(),
+                    version: ad.version,
+                    domain: host(&ad.landing_url).unwrap_or_default(),
+                    expected_per_mille: Micros(expected as i64),
+                },
             });
         }
         Ok(blocks)
     }
+}
+
+fn host(landing_url: &str) -> Option<String> {
+    Some(url::Url::parse(landing_url).ok()?.host_str()?.to_owned())
+}
+
+/// Whether the landing page lies under one of `domains`.
+fn blocked(landing_url: &str, domains: &[String]) -> bool {
+    if domains.is_empty() {
+        return false;
+    }
+    let Some(host) = host(landing_url) else { return true };
+    let under = |domain: &String| {
+        host == *domain || host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.'))
+    };
+    domains.iter().any(under)
 }
 
 fn why(keyword: Option<&KeywordMatch>) -> String {
@@ -309,19 +399,11 @@ fn slate(
 
 fn unfilled(request: &AdRequest, index: &AdIndex, mut funnel: Funnel, reason: NoFill) -> Slate {
     metrics::counter!("bowerbird_ads_decisions_total", "outcome" => "refused").increment(1);
-    for campaign in 0..index.campaigns.len() {
-        funnel.stop_campaign(campaign, Reason::Refused);
+    if request.explain {
+        for campaign in 0..index.campaigns.len() {
+            funnel.stop_campaign(campaign, Reason::Refused);
+        }
     }
     let explain = request.explain.then(|| funnel.explain(index));
     Slate { auction_id: request.auction_id, no_fill: Some(reason), explain, ..Slate::default() }
-}
-
-/// Without the request's vector no ad can be checked.
-fn stop_all(mut funnel: Funnel, index: &AdIndex, groups: &[usize]) -> Funnel {
-    for ad in groups.iter().flat_map(|group| &index.groups[*group].ads) {
-        if index.ads[*ad].enabled {
-            funnel.stop(*ad, Reason::NotScored);
-        }
-    }
-    funnel
 }

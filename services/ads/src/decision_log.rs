@@ -64,7 +64,7 @@ impl From<&Rules> for LoggedRules {
             reserve_per_mille: rules.reserve_per_mille,
             slot_multipliers: rules.slot_multipliers.clone(),
             squash_gamma: rules.squash_gamma,
-            squash_pivot: rules.squash_pivot,
+            squash_pivot: rules.squash_pivot.get(),
         }
     }
 }
@@ -77,7 +77,8 @@ impl From<&LoggedRules> for Rules {
             reserve_per_mille: logged.reserve_per_mille,
             slot_multipliers: logged.slot_multipliers.clone(),
             squash_gamma: logged.squash_gamma,
-            squash_pivot: logged.squash_pivot,
+            // Written by us; a forged one gives another price, which the replay shows.
+            squash_pivot: Probability::new(logged.squash_pivot).unwrap_or(bowerbird_auction::SQUASH_PIVOT),
         }
     }
 }

@@ -9,9 +9,12 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use uuid::Uuid;
 
+use crate::budget_bits::BudgetBits;
+use crate::caps::{Caps, HoldBook};
 use crate::decision_log;
 use crate::import::{self, NewVersion};
 use crate::index::{self, AdIndex};
+use crate::snapshot::Snapshot;
 use crate::spending::Spending;
 use crate::store::Store;
 use crate::token::Keys;
@@ -20,7 +23,7 @@ use crate::writer::Writer;
 use crate::{
     AdRequest, AdsConfig, AdsError, Audit, Books, CampaignReport, ClickOutcome, ConversionOutcome,
     DatabaseAddress, Decision, EventContext, EventOutcome, ImportReport, ReportBy, ReportRow, Simulation,
-    Slate, TrafficRow,
+    Slate, Topics, TrafficRow,
 };
 
 /// Chooses ads, keeps budgets and books events. Cheap to clone; all clones share one state.
@@ -36,7 +39,15 @@ pub(crate) struct Engine {
     pub spending: Arc<Spending>,
     pub traffic: Arc<Traffic>,
     keys: RwLock<Arc<Keys>>,
-    index: RwLock<Arc<AdIndex>>,
+    pub user_secret: [u8; 32],
+    /// Which campaigns can pay, after `spending`.
+    pub budgets: Arc<BudgetBits>,
+    pub caps: Arc<Caps>,
+    /// Places under caps of ads that were given out and not seen yet.
+    pub holds: HoldBook,
+    /// Made when the first booking asks for topics.
+    pub topics: tokio::sync::OnceCell<Topics>,
+    snapshot: RwLock<Arc<Snapshot>>,
     /// Held during an import: versions are planned before they are written.
     importing: tokio::sync::Mutex<()>,
 }
@@ -61,20 +72,31 @@ impl AdEngine {
         config.validate().map_err(AdsError::Config)?;
         let store = Arc::new(Store::open(database, config.readers).await?);
         let keys = store.keys().await?;
+        let user_secret = store.user_secret().await?;
         let spending = Arc::<Spending>::default();
+        let budgets = Arc::<BudgetBits>::default();
+        let snapshot = Snapshot::new(AdIndex::default(), budgets.clone(), config.semantic_threshold)?;
+        // An impression that counts finds its place still held.
+        let hold_seconds = u32::try_from(config.time_to_live.impression.as_secs()).unwrap_or(u32::MAX);
         let engine = Engine {
             traffic: Arc::new(Traffic::new(config.traffic.clone())),
             writer: Writer::start(store.clone(), spending.clone()),
             keys: RwLock::new(Arc::new(keys)),
-            index: RwLock::new(Arc::new(AdIndex::default())),
+            caps: Arc::new(Caps::new(&user_secret, config.cap_entries, hold_seconds)),
+            holds: HoldBook::default(),
+            topics: tokio::sync::OnceCell::new(),
+            snapshot: RwLock::new(Arc::new(snapshot)),
             importing: tokio::sync::Mutex::new(()),
             config,
             encoders,
             store,
             spending,
+            user_secret,
+            budgets,
         };
         let mut reader = engine.store.reader.acquire().await?;
         engine.spending.load(&mut reader).await?;
+        engine.restore_caps(&mut reader).await?;
         let missing = index::without_embedding(&mut reader, engine.encoders.space()).await?;
         drop(reader);
         let vectors = engine.embed(&missing).await?;
@@ -215,7 +237,7 @@ impl AdEngine {
 
     /// How many ads are loaded, paused ones included.
     pub fn ads(&self) -> usize {
-        self.0.index().ads.len()
+        self.0.snapshot().ads.ads.len()
     }
 
     /// Closes the database; calls after that fail.
@@ -231,16 +253,28 @@ impl Engine {
     }
 
     /// The ads as of now; a decision uses one snapshot from start to end.
-    pub(crate) fn index(&self) -> Arc<AdIndex> {
-        self.index.read().clone()
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.read().clone()
     }
 
     async fn reload(&self) -> Result<(), AdsError> {
-        let mut snapshot = self.store.begin_read().await?;
-        let index = index::load(&mut snapshot, self.encoders.space()).await?;
-        snapshot.rollback().await?;
-        *self.index.write() = Arc::new(index);
+        let mut reader = self.store.begin_read().await?;
+        let index = index::load(&mut reader, self.encoders.space()).await?;
+        reader.rollback().await?;
+        let (budgets, threshold) = (self.budgets.clone(), self.config.semantic_threshold);
+        let file = move || Snapshot::new(index, budgets, threshold);
+        let snapshot = tokio::task::spawn_blocking(file).await??;
+        if snapshot.eligibility.asks_topics() {
+            self.topics.get_or_try_init(|| self.embed_topics()).await?;
+        }
+        *self.snapshot.write() = Arc::new(snapshot);
+        self.spending.all_changed();
         Ok(())
+    }
+
+    async fn embed_topics(&self) -> Result<Topics, AdsError> {
+        let (encoders, threshold) = (self.encoders.clone(), self.config.topic_threshold);
+        Ok(tokio::task::spawn_blocking(move || Topics::embed_blocking(&encoders, threshold)).await??)
     }
 
     /// One vector for each version, computed behind everything that a person waits for.

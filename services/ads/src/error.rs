@@ -23,6 +23,14 @@ pub enum AdsError {
         /// Size of the text in bytes.
         found: usize,
     },
+    /// The key of a person is empty or too long.
+    #[error("user has {found} bytes, expected 1 to {limit}: send an id or its hash, or leave it out")]
+    UserKey {
+        /// Largest accepted size in bytes.
+        limit: usize,
+        /// Size of the key in bytes.
+        found: usize,
+    },
     /// The embedding in the request is not of the space the ads are embedded in.
     #[error("request embedding does not fit the ads: {0}")]
     Embedding(ModelError),
@@ -64,6 +72,9 @@ pub enum AdsError {
     /// Our own candidates were refused by the auction.
     #[error("auction: {0}")]
     Auction(#[from] AuctionError),
+    /// The vectors of the ads could not be laid out for scanning.
+    #[error("ad vectors: {0}")]
+    Vectors(#[from] bowerbird_vector::VectorError),
     /// A background task of ours ended without a result.
     #[error("an internal task failed: {0}")]
     Task(#[from] tokio::task::JoinError),

@@ -4,6 +4,7 @@ use bowerbird_auction::Micros;
 use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::AnyConnection;
+use uuid::Uuid;
 
 use crate::AdsError;
 use crate::engine::Engine;
@@ -148,6 +149,7 @@ impl Engine {
             count("impression", "prefetch");
             return Ok(EventOutcome { ad_id, status: EventStatus::Prefetch, reason: None, duplicate: false });
         }
+        let (auction_id, slot) = (payload.auction_id, payload.slot);
         let invalid = self.traffic.impression(context, now);
         let permille = self.config.publisher_permille;
         let (status, reason, duplicate) = self
@@ -156,8 +158,22 @@ impl Engine {
             .await?;
         if !duplicate {
             count("impression", status.as_str());
+            self.seen(auction_id, slot, status, now);
         }
         Ok(EventOutcome { ad_id, status, reason, duplicate })
+    }
+
+    /// Makes the place under frequency caps that the slot held a counted one, or gives it back.
+    fn seen(&self, auction_id: Uuid, slot: u8, status: EventStatus, now: Timestamp) {
+        if matches!(status, EventStatus::Expired | EventStatus::Prefetch) {
+            return;
+        }
+        let Some(place) = self.holds.take(auction_id.as_u128(), slot) else { return };
+        if status == EventStatus::Invalid {
+            self.caps.release(&place);
+        } else {
+            self.caps.confirm(&place, now.as_second());
+        }
     }
 
     pub(crate) async fn click(

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bowerbird_auction::Micros;
+use bowerbird_auction::{Billing, Micros};
 use bowerbird_models_api::{Embedding, EmbeddingSpace};
 
 use crate::import::NewVersion;
 use crate::keywords::{Keyword, KeywordIndex};
 use crate::store::Connection;
+use crate::money::Budget;
+use crate::targeting::Bidding;
 use crate::{AdsError, MatchType};
 
 /// Who books.
@@ -18,6 +20,8 @@ pub(crate) struct Advertiser {
     pub id: String,
     pub name: String,
     pub paid_by: String,
+    /// Most ever charged to the account; none: no limit.
+    pub balance: Option<Micros>,
 }
 
 /// A budget and the time it may be spent in.
@@ -25,6 +29,9 @@ pub(crate) struct Campaign {
     pub id: String,
     pub advertiser: usize,
     pub daily_budget: Micros,
+    /// Most charged over its whole life; none: no limit.
+    pub lifetime_budget: Option<Micros>,
+    pub bidding: Bidding,
     /// First day, `YYYY-MM-DD`.
     pub starts: Option<String>,
     /// Last day.
@@ -68,6 +75,36 @@ pub(crate) struct AdIndex {
     pub groups: Vec<Group>,
     pub ads: Vec<Ad>,
     pub keywords: KeywordIndex,
+}
+
+impl AdIndex {
+    /// The limits of what a campaign may be charged.
+    pub fn budget(&self, campaign: usize) -> Budget {
+        let booked = &self.campaigns[campaign];
+        Budget {
+            day: booked.daily_budget,
+            life: booked.lifetime_budget,
+            account: self.advertisers[booked.advertiser].balance,
+        }
+    }
+
+    /// What the ads of a group are paid for.
+    pub fn billing(&self, group: usize) -> Billing {
+        match self.campaigns[self.groups[group].campaign].bidding {
+            Bidding::Cpm => Billing::PerMille,
+            Bidding::ManualCpc | Bidding::MaximiseClicks | Bidding::TargetCpa => Billing::PerClick,
+        }
+    }
+
+    /// Most that one billed event of a group costs.
+    pub fn event_bid(&self, group: usize) -> Micros {
+        let bid = self.groups[group].bid;
+        match self.billing(group) {
+            Billing::PerClick => bid,
+            // Rounded up: it bounds a price that is rounded down.
+            Billing::PerMille => Micros((bid.0 + 999) / 1000),
+        }
+    }
 }
 
 /// The words of an ad as one passage.
@@ -120,33 +157,38 @@ pub(crate) async fn store_embeddings(
     Ok(())
 }
 
-type CampaignRow = (String, String, i64, Option<String>, Option<String>, String);
+type CampaignRow = (String, String, i64, Option<i64>, String, Option<String>, Option<String>, String);
 type AdRow = (String, String, String, i64, String, String, String, String, String);
 
 /// Reads everything; `db` should be a transaction, so that the parts belong together.
 pub(crate) async fn load(db: &mut Connection, space: &EmbeddingSpace) -> Result<AdIndex, AdsError> {
     let mut index = AdIndex::default();
     let mut advertiser_at = HashMap::new();
-    let rows: Vec<(String, String, String)> =
-        sqlx::query_as("SELECT id, name, paid_by FROM advertisers ORDER BY id").fetch_all(&mut *db).await?;
-    for (id, name, paid_by) in rows {
+    let rows: Vec<(String, String, String, Option<i64>)> =
+        sqlx::query_as("SELECT id, name, paid_by, balance_micros FROM advertisers ORDER BY id")
+            .fetch_all(&mut *db)
+            .await?;
+    for (id, name, paid_by, balance) in rows {
         advertiser_at.insert(id.clone(), index.advertisers.len());
-        index.advertisers.push(Advertiser { id, name, paid_by });
+        index.advertisers.push(Advertiser { id, name, paid_by, balance: balance.map(Micros) });
     }
 
     let mut campaign_at = HashMap::new();
     let rows: Vec<CampaignRow> = sqlx::query_as(
-        "SELECT id, advertiser, daily_budget_micros, starts, ends, status FROM campaigns ORDER BY id",
+        "SELECT id, advertiser, daily_budget_micros, lifetime_budget_micros, bidding, starts, ends, status \
+         FROM campaigns ORDER BY id",
     )
     .fetch_all(&mut *db)
     .await?;
-    for (id, advertiser, budget, starts, ends, status) in rows {
+    for (id, advertiser, budget, life, bidding, starts, ends, status) in rows {
         let advertiser = *advertiser_at.get(&advertiser).ok_or_else(|| orphan("campaign", &id))?;
         campaign_at.insert(id.clone(), index.campaigns.len());
         index.campaigns.push(Campaign {
             id,
             advertiser,
             daily_budget: Micros(budget),
+            lifetime_budget: life.map(Micros),
+            bidding: Bidding::parse(&bidding).ok_or_else(|| orphan("bidding", &bidding))?,
             starts,
             ends,
             enabled: status == "enabled",

@@ -1,142 +1,213 @@
-//! Which ads may be considered: first whom they are for, then what they are about.
+//! Which ads a request calls up, among those that are for it: by keyword, by meaning, and never against a negative
+//! keyword or a frequency cap.
+//!
+//! The result is that of looking at every ad: int8 codes give bounds that the true cosine never exceeds, the ads are
+//! taken in the order of their bounds, and the search ends when no bound can reach what was found. Reasons for the
+//! ads that were not found are worked out one by one, and only when somebody asks.
 
 use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use bowerbird_models_api::{Embedding, ModelError};
+use roaring::RoaringBitmap;
 
+use crate::audience::Audience;
+use crate::caps::{Caps, UserHash};
+use crate::eligibility::{campaign_stop, stop, topic_stop};
 use crate::explain::{Funnel, Reason};
-use crate::index::{AdIndex, Campaign, Group};
-use crate::keywords::KeywordMatch;
-use crate::money::Budget;
-use crate::spending::Spending;
+use crate::keywords::{Hit, KeywordMatch};
+use crate::snapshot::{Snapshot, campaign_held};
 use crate::text::QueryWords;
 
-/// What is known about the asking side.
-pub(crate) struct Audience<'a> {
-    /// UTC day of the request, `YYYY-MM-DD`.
-    pub day: &'a str,
-    pub lang: Option<&'a str>,
-    pub country: Option<&'a str>,
-    /// Spending so far.
-    pub spending: &'a Spending,
-}
-
-/// The ad groups that may be shown to `audience`, in the order of ids.
-///
-/// A group that names languages or countries is not shown where language or country are unknown: the advertiser
-/// pays for certainty.
-pub(crate) fn eligible(index: &AdIndex, audience: &Audience<'_>, funnel: &mut Funnel) -> Vec<usize> {
-    let mut groups = Vec::new();
-    for (at, campaign) in index.campaigns.iter().enumerate() {
-        if let Some(reason) = campaign_stop(campaign, audience.day) {
-            funnel.stop_campaign(at, reason);
-            continue;
-        }
-        for position in &campaign.groups {
-            let group = &index.groups[*position];
-            match group_stop(index, group, campaign, audience) {
-                None => groups.push(*position),
-                Some(reason) => {
-                    for ad in enabled_ads(index, *position) {
-                        funnel.stop(ad, reason.clone());
-                    }
-                }
-            }
-        }
-    }
-    groups.sort_unstable();
-    groups
-}
-
-fn campaign_stop(campaign: &Campaign, day: &str) -> Option<Reason> {
-    if !campaign.enabled {
-        return Some(Reason::Paused);
-    }
-    if let Some(starts) = campaign.starts.as_ref().filter(|starts| day < starts.as_str()) {
-        return Some(Reason::NotStarted { starts: starts.clone() });
-    }
-    let ends = campaign.ends.as_ref().filter(|ends| day > ends.as_str())?;
-    Some(Reason::Ended { ends: ends.clone() })
-}
-
-fn group_stop(
-    index: &AdIndex,
-    group: &Group,
-    campaign: &Campaign,
-    audience: &Audience<'_>,
-) -> Option<Reason> {
-    let budget = Budget { day: campaign.daily_budget, life: None, account: None };
-    let advertiser = &index.advertisers[campaign.advertiser].id;
-    // The bid bounds the price, which is known only after the auction.
-    if !audience.spending.has_room(&campaign.id, advertiser, audience.day, &budget, group.bid) {
-        return Some(Reason::BudgetExhausted);
-    }
-    // `en-US` speaks `en`.
-    let lang = audience.lang.and_then(|lang| lang.split(['-', '_']).next()).map(str::to_ascii_lowercase);
-    if !group.languages.is_empty() && lang.is_none_or(|lang| !group.languages.contains(&lang)) {
-        return Some(Reason::Language);
-    }
-    let country = audience.country.map(str::to_ascii_uppercase);
-    if !group.countries.is_empty() && country.is_none_or(|country| !group.countries.contains(&country)) {
-        return Some(Reason::Country);
-    }
-    None
-}
-
-fn enabled_ads(index: &AdIndex, group: usize) -> impl Iterator<Item = usize> {
-    index.groups[group].ads.iter().copied().filter(|ad| index.ads[*ad].enabled)
+/// What is asked, and of whom.
+pub(crate) struct Question<'a> {
+    pub query: &'a QueryWords,
+    pub embedding: &'a Embedding,
+    pub user: Option<UserHash>,
+    pub caps: &'a Caps,
+    /// Unix seconds.
+    pub now: i64,
+    /// Most ads to find.
+    pub limit: usize,
 }
 
 /// An ad that keyword or meaning called up.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Match {
-    /// Position in [`AdIndex::ads`].
+    /// Position of the ad.
     pub ad: usize,
     pub keyword: Option<KeywordMatch>,
     pub cosine: f32,
 }
 
-/// The ads of `groups` that the request calls up, closest first, at most `limit`.
+/// The ads of `eligible` that the question calls up, closest first, at most as many as it allows.
 ///
-/// Order: keyword type (exact, phrase, broad, none), then cosine, then id. Negatives come last and forbid a group
-/// whatever called it up. Linear in the ads of the groups: about half a microsecond each.
-pub(crate) fn matches(
-    index: &AdIndex,
-    groups: &[usize],
-    query: &QueryWords,
-    embedding: &Embedding,
-    semantic_threshold: f32,
-    limit: usize,
-    funnel: &mut Funnel,
+/// Order: keyword type (exact, phrase, broad, none), then cosine, then position. Fails when the embedding is not of the
+/// ads' space.
+pub(crate) fn find(
+    snapshot: &Snapshot,
+    eligible: &RoaringBitmap,
+    question: &Question<'_>,
 ) -> Result<Vec<Match>, ModelError> {
-    let by_keyword = index.keywords.matches(query);
-    let mut found = Vec::new();
-    for group in groups {
-        let keyword = by_keyword.get(group);
-        let forbidden = index.keywords.forbidden(*group, query);
-        for ad in enabled_ads(index, *group) {
-            if keyword.is_none() && !index.groups[*group].semantic {
-                funnel.stop(ad, Reason::NoMatch);
-                continue;
-            }
-            let cosine = index.ads[ad].embedding.cosine(embedding)?;
-            if keyword.is_none() && cosine < semantic_threshold {
-                funnel.stop(ad, Reason::NoMatch);
-            } else if let Some(keyword) = forbidden {
-                funnel.stop(ad, Reason::NegativeKeyword { keyword: keyword.to_owned() });
-            } else {
-                found.push(Match { ad, keyword: keyword.cloned(), cosine });
-            }
+    let index = &*snapshot.ads;
+    let Some(vectors) = &snapshot.vectors else { return Ok(Vec::new()) };
+    check_dim(vectors.dim(), question.embedding)?;
+    let asked = index.keywords.ask(question.query);
+    let is_eligible = |ad: &usize| eligible.contains(*ad as u32);
+    let hits = index.keywords.matches(&asked, |group| index.groups[group].ads.iter().any(is_eligible));
+    let mut called: Vec<(u32, &Hit<'_>)> = hits
+        .iter()
+        .flat_map(|hit| index.groups[hit.group].ads.iter().map(move |ad| (*ad as u32, hit)))
+        .filter(|(ad, _)| eligible.contains(*ad))
+        .collect();
+    called.sort_unstable_by_key(|(ad, _)| *ad);
+
+    let mut looked_at = eligible & &snapshot.semantic;
+    looked_at.extend(called.iter().map(|(ad, _)| *ad));
+    let mut called = called.into_iter().peekable();
+    let mut open = Vec::new();
+    let scan = vectors.upper_bounds(question.embedding.as_slice(), &looked_at, |ad, upper| {
+        let hit = called.next_if(|(of, _)| *of == ad).map(|(_, hit)| hit);
+        if hit.is_some() || upper >= snapshot.thresholds[ad as usize] {
+            open.push(Candidate { ad, hit, upper });
         }
+    });
+    // The dimension was checked.
+    scan.map_err(|_| ModelError::NotFinite)?;
+
+    let mut open = BinaryHeap::from(open);
+    let mut found: Vec<(Candidate<'_>, f32)> = Vec::new();
+    while let Some(candidate) = open.pop() {
+        if found.len() == question.limit
+            && found.last().is_none_or(|(worst, cosine)| {
+                candidate.kind().cmp(&worst.kind()).then(cosine.total_cmp(&candidate.upper))
+                    == Ordering::Greater
+            })
+        {
+            break;
+        }
+        let at = candidate.ad as usize;
+        let cosine = index.ads[at].embedding.cosine(question.embedding)?;
+        let matches = candidate.hit.is_some() || cosine >= snapshot.thresholds[at];
+        if !matches
+            || index.keywords.forbidden(index.ads[at].group, &asked).is_some()
+            || cap_stop(snapshot, question, at).is_some()
+        {
+            continue;
+        }
+        let place = found.partition_point(|(other, better)| {
+            let order = other.kind().cmp(&candidate.kind()).then(cosine.total_cmp(better));
+            order.then(other.ad.cmp(&candidate.ad)) == Ordering::Less
+        });
+        found.insert(place, (candidate, cosine));
+        found.truncate(question.limit);
     }
-    found.sort_by(closest_first);
-    for left_out in found.split_off(limit.min(found.len())) {
-        funnel.stop(left_out.ad, Reason::NotScored);
-    }
-    Ok(found)
+    let owned = |(candidate, cosine): (Candidate<'_>, f32)| Match {
+        ad: candidate.ad as usize,
+        keyword: candidate.hit.map(|hit| hit.owned()),
+        cosine,
+    };
+    Ok(found.into_iter().map(owned).collect())
 }
 
-fn closest_first(a: &Match, b: &Match) -> Ordering {
-    let kind = |m: &Match| m.keyword.as_ref().map_or(u8::MAX, |keyword| keyword.match_type as u8);
-    kind(a).cmp(&kind(b)).then(b.cosine.total_cmp(&a.cosine)).then(a.ad.cmp(&b.ad))
+/// An ad whose cosine is known up to a bound.
+struct Candidate<'a> {
+    ad: u32,
+    hit: Option<&'a Hit<'a>>,
+    upper: f32,
+}
+
+impl Candidate<'_> {
+    fn kind(&self) -> u8 {
+        self.hit.map_or(u8::MAX, |hit| hit.match_type as u8)
+    }
+}
+
+/// The greatest may be the closest match.
+impl Ord for Candidate<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let kind = other.kind().cmp(&self.kind());
+        kind.then(self.upper.total_cmp(&other.upper)).then(other.ad.cmp(&self.ad))
+    }
+}
+impl PartialOrd for Candidate<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl PartialEq for Candidate<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+impl Eq for Candidate<'_> {}
+
+fn check_dim(expected: usize, embedding: &Embedding) -> Result<(), ModelError> {
+    if embedding.dim() == expected {
+        Ok(())
+    } else {
+        Err(ModelError::DimensionMismatch { expected, found: embedding.dim() })
+    }
+}
+
+fn cap_stop(snapshot: &Snapshot, question: &Question<'_>, ad: usize) -> Option<Reason> {
+    let scopes = snapshot.scopes(ad);
+    if scopes.is_empty() {
+        return None;
+    }
+    let Some(user) = question.user else { return Some(Reason::NoUser) };
+    (!question.caps.room(user, &scopes, question.now)).then_some(Reason::FrequencyCap)
+}
+
+/// Gives every campaign and ad that is not in `found` the first thing that stopped it. Looks at every ad.
+///
+/// Without a question the request could not be read: what is for the audience was not scored.
+pub(crate) fn explain(
+    snapshot: &Snapshot,
+    audience: &Audience,
+    question: Option<&Question<'_>>,
+    found: &[Match],
+    funnel: &mut Funnel,
+) -> Result<(), ModelError> {
+    let index = &*snapshot.ads;
+    let found: HashSet<usize> = found.iter().map(|found| found.ad).collect();
+    let asked = question.map(|question| index.keywords.ask(question.query));
+    let hits = asked.as_ref().map(|asked| index.keywords.matches(asked, |_| true)).unwrap_or_default();
+    let hits: HashMap<usize, Hit<'_>> = hits.into_iter().map(|hit| (hit.group, hit)).collect();
+    let called_up = |ad: usize, question: &Question<'_>| -> Result<Option<Reason>, ModelError> {
+        let group = index.ads[ad].group;
+        if let Some(reason) = topic_stop(snapshot.terms(ad).targeting, &audience.topics) {
+            return Ok(Some(reason));
+        }
+        let matches = hits.contains_key(&group)
+            || index.groups[group].semantic
+                && index.ads[ad].embedding.cosine(question.embedding)? >= snapshot.thresholds[ad];
+        if !matches {
+            return Ok(Some(Reason::NoMatch));
+        }
+        let forbidden = asked.as_ref().and_then(|asked| index.keywords.forbidden(group, asked));
+        if let Some(keyword) = forbidden {
+            return Ok(Some(Reason::NegativeKeyword { keyword: keyword.to_owned() }));
+        }
+        Ok(cap_stop(snapshot, question, ad))
+    };
+    for (at, campaign) in index.campaigns.iter().enumerate() {
+        let (starts, ends) = (campaign.starts.as_deref(), campaign.ends.as_deref());
+        if let Some(reason) = campaign_stop(campaign_held(index, at), starts, ends, &audience.day) {
+            funnel.stop_campaign(at, reason);
+            continue;
+        }
+        for ad in campaign.groups.iter().flat_map(|group| &index.groups[*group].ads).copied() {
+            if found.contains(&ad) {
+                continue;
+            }
+            let terms = snapshot.terms(ad);
+            let reason = match stop(&terms, audience, snapshot.eligibility.funded(terms.budget)) {
+                Some(reason) => Some(reason),
+                None => question.map(|question| called_up(ad, question)).transpose()?.flatten(),
+            };
+            funnel.stop(ad, reason.unwrap_or(Reason::NotScored));
+        }
+    }
+    Ok(())
 }

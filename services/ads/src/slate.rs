@@ -1,5 +1,6 @@
 //! What a request gets back.
 
+use bowerbird_auction::Micros;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -32,6 +33,22 @@ pub struct SponsoredBlock {
     pub impression_url: String,
     /// From 1 at the top.
     pub slot: usize,
+    /// What other markets are told; readers are not.
+    #[serde(skip)]
+    pub sold: Sold,
+}
+
+/// What a block was sold as.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sold {
+    /// Id of the advertiser.
+    pub advertiser_id: String,
+    /// Version of the ad.
+    pub version: u32,
+    /// Host of the landing page.
+    pub domain: String,
+    /// Expected price of a thousand impressions.
+    pub expected_per_mille: Micros,
 }
 
 impl SponsoredBlock {

@@ -3,10 +3,10 @@
 //! It is a copy. Whether money is really there is decided by the writer (`money`), so an old copy costs a second
 //! auction and never a micro.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use sqlx::AnyConnection;
 
 use bowerbird_auction::Micros;
@@ -18,11 +18,23 @@ use crate::money::{Balance, Budget, Liability, scopes_of};
 pub(crate) struct Spending {
     balances: RwLock<HashMap<String, Balance>>,
     next_expiry_ms: AtomicI64,
+    changed: Mutex<Changed>,
+}
+
+/// What has changed since a decision looked.
+#[derive(Debug, Default)]
+pub(crate) struct Changed {
+    /// Everything may have: bookings, or the day.
+    pub all: bool,
+    /// Scopes.
+    pub scopes: HashSet<String>,
+    /// Day that the last decision was for.
+    day: String,
 }
 
 impl Default for Spending {
     fn default() -> Self {
-        Self { balances: RwLock::default(), next_expiry_ms: AtomicI64::new(i64::MAX) }
+        Self { balances: RwLock::default(), next_expiry_ms: AtomicI64::new(i64::MAX), changed: Mutex::default() }
     }
 }
 
@@ -52,8 +64,37 @@ impl Spending {
     /// Takes over what was committed.
     pub fn set(&self, changes: Vec<(String, Balance)>) {
         if !changes.is_empty() {
+            let names: Vec<String> = changes.iter().map(|(scope, _)| scope.clone()).collect();
             self.balances.write().extend(changes);
+            self.changed.lock().scopes.extend(names);
         }
+    }
+
+    /// The bookings have changed, and with them what fits.
+    pub fn all_changed(&self) {
+        self.changed.lock().all = true;
+    }
+
+    /// What has changed since the last call; everything on another day. None when nothing has.
+    pub fn take_changed(&self, day: &str) -> Option<Changed> {
+        let mut changed = self.changed.lock();
+        let all = changed.all || changed.day != day;
+        if !all && changed.scopes.is_empty() {
+            return None;
+        }
+        if changed.day != day {
+            day.clone_into(&mut changed.day);
+            self.balances.write().retain(|scope, balance| {
+                !scope.starts_with("day/") || scope[4..].starts_with(day) || balance.reserved > Micros::ZERO
+            });
+        }
+        changed.all = false;
+        Some(Changed { all, scopes: std::mem::take(&mut changed.scopes), day: String::new() })
+    }
+
+    /// Every scope that has something settled or held.
+    pub fn scopes(&self) -> Vec<String> {
+        self.balances.read().keys().cloned().collect()
     }
 
     /// The next hold runs out at `ms`.

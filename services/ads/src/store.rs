@@ -130,6 +130,22 @@ impl Store {
         Keys::new(keys).ok_or_else(|| AdsError::Damaged { what: "secrets is empty".into() })
     }
 
+    /// The secret for hashing what names a person; made at the first open and never replaced, so that frequency caps
+    /// outlive a rotation of the signing keys.
+    pub async fn user_secret(&self) -> Result<[u8; 32], AdsError> {
+        let mut tx = self.begin_write().await?;
+        let known: Option<String> = sqlx::query_scalar("SELECT hmac_key FROM secrets WHERE kid = $1")
+            .bind(USER_SECRET)
+            .fetch_optional(&mut *tx)
+            .await?;
+        let secret = match known {
+            Some(key) => decode_key(USER_SECRET, &key)?,
+            None => store_key(&mut tx, USER_SECRET, Timestamp::now()).await?,
+        };
+        tx.commit().await?;
+        Ok(secret)
+    }
+
     /// Makes the next signing key and returns its number with all keys. Keys that were replaced longer ago than any link
     /// lives are forgotten.
     pub async fn rotate_key(&self, now: Timestamp) -> Result<(u16, Keys), AdsError> {
@@ -139,7 +155,7 @@ impl Store {
         let kid = last
             .checked_add(1)
             .ok_or_else(|| AdsError::Damaged { what: "secrets has used up its numbers".into() })?;
-        store_key(&mut tx, kid, now).await?;
+        store_key(&mut tx, i64::from(kid), now).await?;
         // A key signs until the next is made, and what it signed lives no longer than MAX_TTL.
         sqlx::query("DELETE FROM secrets WHERE kid < (SELECT MAX(kid) FROM secrets WHERE created_at <= $1)")
             .bind(millis(now).saturating_sub(i64::try_from(MAX_TTL.as_millis()).unwrap_or(i64::MAX)))
@@ -157,24 +173,33 @@ impl Store {
     }
 }
 
+/// Number of the row that holds the secret for hashing people; signing keys are numbered from 1.
+const USER_SECRET: i64 = 0;
+
 async fn read_keys(db: &mut Connection) -> Result<BTreeMap<u16, [u8; 32]>, AdsError> {
     let rows: Vec<(i64, String)> =
-        sqlx::query_as("SELECT kid, hmac_key FROM secrets ORDER BY kid").fetch_all(db).await?;
+        sqlx::query_as("SELECT kid, hmac_key FROM secrets WHERE kid > 0 ORDER BY kid").fetch_all(db).await?;
     let mut keys = BTreeMap::new();
     for (kid, key) in rows {
-        let damaged = || AdsError::Damaged { what: format!("secrets row {kid} is not a 32-byte key") };
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(&key, &mut bytes).map_err(|_| damaged())?;
-        keys.insert(u16::try_from(kid).map_err(|_| damaged())?, bytes);
+        let number = u16::try_from(kid)
+            .map_err(|_| AdsError::Damaged { what: format!("secrets row {kid} has no usable number") })?;
+        keys.insert(number, decode_key(kid, &key)?);
     }
     Ok(keys)
 }
 
-async fn store_key(db: &mut Connection, kid: u16, now: Timestamp) -> Result<[u8; 32], AdsError> {
+fn decode_key(kid: i64, key: &str) -> Result<[u8; 32], AdsError> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(key, &mut bytes)
+        .map_err(|_| AdsError::Damaged { what: format!("secrets row {kid} is not a 32-byte key") })?;
+    Ok(bytes)
+}
+
+async fn store_key(db: &mut Connection, kid: i64, now: Timestamp) -> Result<[u8; 32], AdsError> {
     let mut key = [0; 32];
     OsRng.try_fill_bytes(&mut key).map_err(|error| AdsError::Randomness(error.to_string()))?;
     sqlx::query("INSERT INTO secrets (kid, hmac_key, created_at) VALUES ($1, $2, $3)")
-        .bind(i64::from(kid))
+        .bind(kid)
         .bind(hex::encode(key))
         .bind(millis(now))
         .execute(db)

@@ -413,6 +413,28 @@ pub enum AdsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Replay the events from nothing and compare with the books; fails where they differ, and when there is nothing to
+    /// compare.
+    Audit {
+        /// Where posts, indexes and ads are kept.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sign links with a new key from now on; those that are out go on working until they expire.
+    RotateKey {
+        /// Where posts, indexes and ads are kept.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+    },
+    /// Take decisions that are older than `ads.engine.log.keep` out of the log.
+    Prune {
+        /// Where posts, indexes and ads are kept.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+    },
 }
 
 /// `bowerbird models`

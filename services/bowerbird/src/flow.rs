@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use bowerbird_ads::AdRequest;
+use bowerbird_ads::{AdRequest, Device};
 use bowerbird_answer::{AnswerRequest, Source, StillThere};
 use bowerbird_live::LiveError;
 use bowerbird_posts::{Ordinal, PostId, StoreError};
@@ -151,12 +151,10 @@ pub fn is_sensitive(hits: &[Hit]) -> bool {
 /// failed page.
 pub async fn sponsored(stack: &Stack, text: &str, page_sensitive: bool, explain: bool) -> Option<Sponsored> {
     let body = DecideBody {
-        q: text.to_owned(),
         slots: stack.config.ads.slots,
-        lang: None,
-        country: None,
         page_sensitive,
         explain,
+        ..DecideBody::new(text)
     };
     match decide(stack, &body).await {
         Ok(sponsored) => Some(sponsored),
@@ -180,19 +178,27 @@ pub async fn decide(stack: &Stack, body: &DecideBody) -> Result<Sponsored, Probl
         let message = format!("q has {} bytes, the limit is 4096: send the query or a summary", body.q.len());
         return Err(Problem::invalid("query_too_long", "q", message));
     }
+    let device = body.device.as_deref().map(|name| {
+        Device::parse(name).ok_or_else(|| {
+            let message = format!("device is {name:?}, expected desktop, phone, tablet or tv");
+            Problem::invalid("unknown_device", "device", message)
+        })
+    });
+    let device = device.transpose()?;
     let begun = Instant::now();
     let slate = ads
         .decide(AdRequest {
-            text: body.q.clone(),
-            embedding: None,
             lang: body.lang.clone(),
             country: body.country.clone(),
+            device,
+            user: body.user.clone(),
+            topics: body.topics.clone(),
             slots: body.slots,
             page_sensitive: body.page_sensitive,
+            test: body.test,
             explain: body.explain,
-            now: Timestamp::now(),
-            auction_id: Uuid::now_v7(),
             deadline: Some(begun + stack.config.ads.timeout),
+            ..AdRequest::new(&body.q, Timestamp::now(), Uuid::now_v7())
         })
         .await?;
     Ok(Sponsored::new(&slate, begun.elapsed()))

@@ -12,6 +12,7 @@ pub mod demo;
 pub mod eval;
 pub mod flow;
 pub mod http;
+pub mod openrtb;
 pub mod profile;
 pub mod progress;
 pub mod snapshots;

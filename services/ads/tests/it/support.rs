@@ -154,18 +154,7 @@ pub fn phrase(text: &str) -> Value {
 }
 
 pub fn request(text: &str) -> AdRequest {
-    AdRequest {
-        text: text.into(),
-        embedding: None,
-        lang: None,
-        country: None,
-        slots: 2,
-        page_sensitive: false,
-        explain: false,
-        now: noon(),
-        auction_id: Uuid::from_u128(7),
-        deadline: None,
-    }
+    AdRequest { slots: 2, ..AdRequest::new(text, noon(), Uuid::from_u128(7)) }
 }
 
 pub fn shown(slate: &Slate) -> Vec<&str> {

@@ -30,6 +30,44 @@ pub async fn run(config: &Config, command: AdsCommand) -> anyhow::Result<()> {
             let report = ads.import_json(&json).await?;
             println!("{}", serde_json::to_string_pretty(&report)?);
         }
+        AdsCommand::Audit { data_dir, json } => {
+            let stack = open(config, &data_dir, parts).await?;
+            let ads = stack.ads.as_ref().context("ads are off: set ads.enabled = true")?;
+            let audit = ads.audit().await?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&audit)?);
+            } else {
+                println!(
+                    "{} scopes and accounts compared with {} events, {} ledger entries and {} holds",
+                    audit.compared, audit.events, audit.entries, audit.holds
+                );
+                for found in &audit.differences {
+                    println!(
+                        "{} {}: booked {}, expected {}",
+                        found.invariant, found.of, found.booked, found.expected
+                    );
+                }
+            }
+            anyhow::ensure!(audit.compared > 0, "nothing was compared: no ad was ever shown from this directory");
+            anyhow::ensure!(audit.passed(), "{} differences: the books are not right", audit.differences.len());
+        }
+        AdsCommand::RotateKey { data_dir } => {
+            let stack = open(config, &data_dir, parts).await?;
+            let ads = stack.ads.as_ref().context("ads are off: set ads.enabled = true")?;
+            println!("key {} signs from now on", ads.rotate_key(jiff::Timestamp::now()).await?);
+        }
+        AdsCommand::Prune { data_dir } => {
+            let stack = open(config, &data_dir, parts).await?;
+            let ads = stack.ads.as_ref().context("ads are off: set ads.enabled = true")?;
+            let (now, mut gone) = (jiff::Timestamp::now(), 0);
+            loop {
+                match ads.prune(now).await? {
+                    0 => break,
+                    some => gone += some,
+                }
+            }
+            println!("{gone} decisions taken out of the log");
+        }
         AdsCommand::Report { data_dir, json } => {
             let stack = open(config, &data_dir, parts).await?;
             let ads = stack.ads.as_ref().context("ads are off: set ads.enabled = true")?;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use axum::Json;
 use axum::extract::{ConnectInfo, FromRequestParts, Path, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use bowerbird_ads::{AdEngine, EventContext};
 use jiff::Timestamp;
@@ -61,6 +61,15 @@ pub(super) fn engine(app: &App) -> Result<&AdEngine, Problem> {
     app.stack.ads.as_ref().ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "not_found", "ads_off", "ads are off: set ads.enabled = true")
     })
+}
+
+/// What absolute links begin with: the configured address, else the host that was called.
+pub(super) fn public_base(app: &App, headers: &HeaderMap) -> String {
+    if let Some(url) = &app.stack.config.server.public_url {
+        return url.trim_end_matches('/').to_owned();
+    }
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("localhost");
+    format!("http://{host}")
 }
 
 /// What a request says of whoever sent it.

@@ -1,11 +1,13 @@
 //! The HTTP face: routes, limits, authorization, request ids.
 
+pub mod ad_reports;
 pub mod ads;
 pub mod answer;
 pub mod chat;
 pub mod json;
 pub mod models;
 pub mod openapi;
+pub mod openrtb;
 pub mod ops;
 pub mod posts;
 pub mod problem;
@@ -70,6 +72,13 @@ pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
         .route("/v1/answer/{stream}", get(answer::resume))
         .route("/v1/chat/completions", post(chat::completions))
         .route("/v1/decide", post(ads::decide))
+        .route("/v1/explain/{auction_id}", get(ad_reports::explain))
+        .route("/v1/reports", get(ad_reports::report))
+        .route("/v1/reports/traffic", get(ad_reports::traffic))
+        .route("/v1/reports/no_fill", get(ad_reports::no_fill))
+        .route("/v1/campaigns/{id}/simulation", get(ad_reports::simulate))
+        .route("/v1/ledger/audit", get(ad_reports::audit))
+        .route("/openrtb2/auction", post(openrtb::auction))
         .route("/v1/posts/{id}", get(posts::get).patch(posts::patch).delete(posts::delete))
         .route("/v1/snapshots", get(snapshots::list).post(snapshots::take))
         .route("/v1/snapshots/{name}", delete(snapshots::delete))
@@ -90,6 +99,10 @@ pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
         .merge(api)
         .route("/e/i/{token}", get(ads::impression).post(ads::impression))
         .route("/e/c/{token}", get(ads::click))
+        // Signed by the advertiser, so that it needs no key of ours.
+        .merge(
+            Router::new().route("/v1/conversions", post(ad_reports::convert)).layer(limit(server.max_json)),
+        )
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use crate::http::{ads, answer, chat, models, ops, posts, search, snapshots, suggest};
+use crate::http::{ad_reports, ads, answer, chat, models, openrtb, ops, posts, search, snapshots, suggest};
 
 /// The interface.
 #[derive(OpenApi)]
@@ -34,6 +34,14 @@ use crate::http::{ads, answer, chat, models, ops, posts, search, snapshots, sugg
         ads::decide,
         ads::impression,
         ads::click,
+        ad_reports::explain,
+        ad_reports::report,
+        ad_reports::traffic,
+        ad_reports::no_fill,
+        ad_reports::simulate,
+        ad_reports::audit,
+        ad_reports::convert,
+        openrtb::auction,
         ops::healthz,
         ops::readyz,
         ops::metrics,

@@ -64,12 +64,43 @@ pub struct DecideBody {
     /// ISO 3166 code of the reader's country.
     #[serde(default)]
     pub country: Option<String>,
+    /// What the reader looks at it with: `desktop`, `phone`, `tablet` or `tv`.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// Names the reader to frequency caps, at most 256 bytes; only a keyed hash of it is kept. Without it no ad with a
+    /// cap is shown.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// What the page is about, ids of the IAB Content Taxonomy 3.1; worked out from `q` when left out.
+    #[serde(default)]
+    pub topics: Option<Vec<u16>>,
+    /// Whether to decide without holding, keeping or billing anything.
+    #[serde(default)]
+    pub test: bool,
     /// Whether the page shows something no ad should stand beside.
     #[serde(default)]
     pub page_sensitive: bool,
     /// Whether to say why each campaign was served or not.
     #[serde(default)]
     pub explain: bool,
+}
+
+impl DecideBody {
+    /// A request about `q` of a reader of whom nothing is known.
+    pub fn new(q: &str) -> Self {
+        Self {
+            q: q.to_owned(),
+            slots: two(),
+            lang: None,
+            country: None,
+            device: None,
+            user: None,
+            topics: None,
+            test: false,
+            page_sensitive: false,
+            explain: false,
+        }
+    }
 }
 
 fn two() -> usize {

@@ -1,0 +1,181 @@
+//! What advertisers and operators ask about ads: why, how much, what if. And what advertisers tell: conversions.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use bowerbird_ads::{Audit, ConversionOutcome, Decision, ReportBy, ReportRow, Simulation, TrafficRow};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use crate::http::App;
+use crate::http::ads::engine;
+use crate::http::problem::Problem;
+use crate::wire::error::ErrorBody;
+
+/// Days that a report spans at most.
+const MAX_DAYS: i64 = 366;
+
+/// Which days, and of what.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ReportQuery {
+    /// `campaign`, `search_term`, `slot` or `ad`.
+    #[serde(default)]
+    by: Option<String>,
+    /// Id of one campaign; all when left out.
+    #[serde(default)]
+    campaign: Option<String>,
+    /// First UTC day, `YYYY-MM-DD`; 30 days back when left out.
+    #[serde(default)]
+    from: Option<String>,
+    /// Last UTC day; today when left out.
+    #[serde(default)]
+    to: Option<String>,
+}
+
+/// A report.
+#[derive(Debug, Serialize)]
+pub struct Report<T> {
+    from: String,
+    to: String,
+    rows: Vec<T>,
+}
+
+impl ReportQuery {
+    fn days(&self) -> Result<(String, String), Problem> {
+        let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+        let day = |name: &'static str, text: &Option<String>, default: Date| match text {
+            None => Ok(default),
+            Some(text) => text.parse::<Date>().map_err(|_| {
+                let message = format!("{name} is {text:?}, expected a day such as 2026-01-31");
+                Problem::invalid("invalid_day", name, message)
+            }),
+        };
+        let to = day("to", &self.to, today)?;
+        let from = day("from", &self.from, to.saturating_sub(Span::new().days(30)))?;
+        let span = from.until(to).map_or(0, |span| i64::from(span.get_days()));
+        if from > to || span > MAX_DAYS {
+            let message = format!("from {from} to {to} is no span of at most {MAX_DAYS} days: put the earlier day first");
+            return Err(Problem::invalid("invalid_span", "from", message));
+        }
+        Ok((from.to_string(), to.to_string()))
+    }
+}
+
+/// Impressions, clicks, cost, predicted clicks and conversions by campaign and day, search term, slot or ad.
+#[utoipa::path(get, path = "/v1/reports", params(ReportQuery),
+    responses((status = 200, body = Object), (status = 400, body = ErrorBody)))]
+pub async fn report(
+    State(app): State<App>,
+    Query(query): Query<ReportQuery>,
+) -> Result<Json<Report<ReportRow>>, Problem> {
+    let by = query.by.as_deref().unwrap_or("campaign");
+    let by = ReportBy::parse(by).ok_or_else(|| {
+        let known: Vec<&str> = ReportBy::ALL.iter().map(|by| by.as_str()).collect();
+        Problem::invalid("unknown_report", "by", format!("by is {by:?}, expected one of {}", known.join(", ")))
+    })?;
+    let (from, to) = query.days()?;
+    let rows = engine(&app)?.report(by, query.campaign.as_deref(), &from, &to).await?;
+    Ok(Json(Report { from, to, rows }))
+}
+
+/// Events by what became of them, invalid ones with their reason: gross and net at once.
+#[utoipa::path(get, path = "/v1/reports/traffic", params(ReportQuery),
+    responses((status = 200, body = Object), (status = 400, body = ErrorBody)))]
+pub async fn traffic(
+    State(app): State<App>,
+    Query(query): Query<ReportQuery>,
+) -> Result<Json<Report<TrafficRow>>, Problem> {
+    let (from, to) = query.days()?;
+    let rows = engine(&app)?.traffic_report(&from, &to).await?;
+    Ok(Json(Report { from, to, rows }))
+}
+
+/// A reason and how often it was one.
+#[derive(Debug, Serialize)]
+pub struct NoFillRow {
+    reason: String,
+    decisions: i64,
+}
+
+/// Why decisions ended without an ad.
+#[utoipa::path(get, path = "/v1/reports/no_fill", params(ReportQuery),
+    responses((status = 200, body = Object), (status = 400, body = ErrorBody)))]
+pub async fn no_fill(
+    State(app): State<App>,
+    Query(query): Query<ReportQuery>,
+) -> Result<Json<Report<NoFillRow>>, Problem> {
+    let (from, to) = query.days()?;
+    let rows = engine(&app)?.no_fill(&from, &to).await?;
+    let rows = rows.into_iter().map(|(reason, decisions)| NoFillRow { reason, decisions }).collect();
+    Ok(Json(Report { from, to, rows }))
+}
+
+/// Why this ad and not that one: the auction with everything that took part, run again from the log.
+#[utoipa::path(get, path = "/v1/explain/{auction_id}", params(("auction_id" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = ErrorBody)))]
+pub async fn explain(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Decision>, Problem> {
+    let parsed: Uuid = id.parse().map_err(|_| {
+        Problem::invalid("invalid_auction_id", "auction_id", format!("{id:?} is no auction id"))
+    })?;
+    let decision = engine(&app)?.decision(parsed).await?;
+    decision.map(Json).ok_or_else(|| {
+        let message = format!(
+            "no filled decision of auction {id} is kept: nothing was shown, or it is older than ads.engine.log.keep"
+        );
+        Problem::new(StatusCode::NOT_FOUND, "not_found", "unknown_auction", message)
+    })
+}
+
+/// How far back a simulation looks.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct SimulateQuery {
+    /// Days, 1 to 30.
+    #[serde(default)]
+    days: Option<i64>,
+}
+
+/// What other bids and budgets would have brought the campaign, from the auctions that were held.
+#[utoipa::path(get, path = "/v1/campaigns/{id}/simulation", params(("id" = String, Path), SimulateQuery),
+    responses((status = 200, body = Object), (status = 404, body = ErrorBody)))]
+pub async fn simulate(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Query(query): Query<SimulateQuery>,
+) -> Result<Json<Simulation>, Problem> {
+    let days = query.days.unwrap_or(7);
+    if !(1..=30).contains(&days) {
+        return Err(Problem::invalid("days_out_of_range", "days", format!("days is {days}, expected 1 to 30")));
+    }
+    let since = Timestamp::now().as_millisecond() - days * 86_400_000;
+    let found = engine(&app)?.simulate(&id, since).await?;
+    found.map(Json).ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, "not_found", "unknown_campaign", format!("there is no campaign {id}"))
+    })
+}
+
+/// Replay the events and compare the result with the books.
+#[utoipa::path(get, path = "/v1/ledger/audit", responses((status = 200, body = Object)))]
+pub async fn audit(State(app): State<App>) -> Result<Json<Audit>, Problem> {
+    Ok(Json(engine(&app)?.audit().await?))
+}
+
+/// Take what an advertiser's server says happened after a click: signed, and counted once an order.
+#[utoipa::path(post, path = "/v1/conversions", request_body = Object,
+    params(("x-bowerbird-signature" = String, Header,
+        description = "hexadecimal HMAC-SHA256 of the body with the advertiser's postback key")),
+    responses((status = 200, body = Object), (status = 400, body = ErrorBody)))]
+pub async fn convert(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<ConversionOutcome>, Problem> {
+    let signature = headers.get("x-bowerbird-signature").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Ok(Json(engine(&app)?.convert(&body, signature, Timestamp::now()).await?))
+}
