@@ -192,7 +192,7 @@ pub fn evaluate(log: &[Decision], interval: Interval) -> Result<Evaluation, OffP
             }
         })
         .collect();
-    let sums = terms.iter().fold(Sums::default(), |sums, term| sums.plus(term));
+    let sums = terms.iter().fold(Sums::default(), Sums::plus);
     let squares: f64 = terms.iter().map(|t| t.weight * t.weight).sum();
     let unclipped: f64 = raw.iter().sum();
 

@@ -253,6 +253,29 @@ pub enum EvalCommand {
     Retrieval(EvalRetrievalArgs),
     /// AUROC, precision, recall and calibration of the support check of answers on judged claims.
     Answers(EvalAnswersArgs),
+    /// Auctions, pacing and estimators against what theory says; reads nothing.
+    Auction(EvalAuctionArgs),
+    /// Click rates of policies, estimated from each other's logs, beside the truth.
+    Policy(EvalPolicyArgs),
+}
+
+/// `bowerbird eval auction`
+#[derive(Debug, Args)]
+pub struct EvalAuctionArgs {
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `bowerbird eval policy`
+#[derive(Debug, Args)]
+pub struct EvalPolicyArgs {
+    /// Folder of logs as in the Open Bandit Dataset: POLICY/CAMPAIGN/CAMPAIGN.csv[.gz].
+    #[arg(long, value_name = "DIR")]
+    pub dataset: PathBuf,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A stage whose ranking is judged.

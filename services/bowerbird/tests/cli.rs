@@ -220,6 +220,22 @@ fn the_support_check_is_measured_on_a_folder_and_on_a_file() {
 }
 
 #[test]
+fn the_auction_is_checked_and_policies_are_estimated() {
+    let json = check(&mut bowerbird(&["eval", "auction", "--json"]), 0, &[]);
+    let report: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(report["pass"], true, "{json}");
+    let checks = report["checks"].as_array().expect("a list");
+    assert!(!checks.is_empty());
+    for found in checks {
+        assert!(found["name"].is_string() && found["pass"] == true, "{found}");
+        assert!(found["figure"].is_number() && found["bound"].is_number(), "{found}");
+    }
+    let missing = tempfile::tempdir().expect("a directory");
+    let missing = missing.path().to_str().expect("UTF-8");
+    check(&mut bowerbird(&["eval", "policy", "--dataset", missing]), 1, &["two policies"]);
+}
+
+#[test]
 fn training_the_support_check_twice_gives_the_same_weights() {
     let dir = tempfile::tempdir().expect("a directory");
     let at = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();

@@ -51,6 +51,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Eval(args) => match args.what {
                 EvalCommand::Retrieval(args) => eval::retrieval::run(&config, args).await,
                 EvalCommand::Answers(args) => eval::answers::run(&config, args).await,
+                EvalCommand::Auction(args) => eval::auction::run(&args),
+                EvalCommand::Policy(args) => eval::policy::run(&args),
             },
             Command::Train(args) => match args.what {
                 TrainCommand::Support(args) => train::support::run(&config, args).await,

@@ -2,6 +2,7 @@
 
 mod ads;
 pub mod answers;
+pub mod auction;
 pub mod beir;
 pub mod binary;
 mod fit;
@@ -10,6 +11,7 @@ mod learn;
 mod load;
 pub mod measure;
 pub mod pairs;
+pub mod policy;
 pub mod retrieval;
 pub mod scored;
 mod second;
