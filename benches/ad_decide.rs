@@ -33,6 +33,7 @@ fn main() -> anyhow::Result<()> {
 
     measure("eligibility", REQUESTS, |at| market.eligible(at));
     measure("keywords", REQUESTS, |at| market.called_up(at));
+    measure("meaning by bounds", REQUESTS, |at| market.near(at));
     measure("up to the gate", REQUESTS, |at| market.find(at).len());
     measure("looking at all", PLAIN, |at| market.find_by_looking_at_all(at).len());
 
