@@ -11,6 +11,8 @@ use crate::{VectorError, config::MAX_DIM};
 
 /// Codes that are brought from memory together.
 const GATHER: usize = 32;
+/// Bytes of memory that come together.
+const LINE: usize = 64;
 /// What rounding in 32-bit floats may add to a cosine of two vectors whose length is 1 up to rounding.
 const ROUNDING: f32 = 1e-4;
 
@@ -79,6 +81,14 @@ impl FlatCodes {
             if last - first + 1 == rows.len() {
                 self.dots.rows(&code.values, &self.codes[first * self.dim..(last + 1) * self.dim], products);
             } else {
+                // Rows are far apart: every line of them is asked for before one is waited for.
+                let mut touched = 0;
+                for row in rows {
+                    let start = *row as usize * self.dim;
+                    let codes = &self.codes[start..start + self.dim];
+                    touched ^= codes.iter().step_by(LINE).fold(0, |touched, code| touched ^ code);
+                }
+                std::hint::black_box(touched);
                 self.dots.gather(&code.values, &self.codes, rows, products);
             }
             for (row, product) in rows.iter().zip(products) {

@@ -30,6 +30,8 @@ use crate::{AdsError, Degraded, Device, MatchType, NoFill, Slate, Sold, Sponsore
 
 /// Longest request text, in bytes.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
+/// Most topics of a request.
+const MAX_TOPICS: usize = 32;
 /// From this many ads on, matching is moved off the async threads; explaining looks at every ad, half a microsecond
 /// each.
 const MATCH_INLINE: usize = 1000;
@@ -50,7 +52,8 @@ pub struct AdRequest {
     /// Names the reader to frequency caps, at most 256 bytes; only a keyed hash of it is kept. Without it no ad with a
     /// cap is shown.
     pub user: Option<String>,
-    /// What the text is about, unique ids of the IAB Content Taxonomy 3.1; worked out from the text when absent.
+    /// What the text is about, at most 32 unique ids of the IAB Content Taxonomy 3.1; worked out from the text when
+    /// absent.
     pub topics: Option<Vec<u16>>,
     /// Slots to fill; more than the configuration has count as that many.
     pub slots: usize,
@@ -111,6 +114,9 @@ impl Engine {
         if request.text.len() > MAX_TEXT_BYTES {
             return Err(AdsError::TextTooLong { limit: MAX_TEXT_BYTES, found: request.text.len() });
         }
+        if let Some(found) = request.topics.as_ref().map(Vec::len).filter(|found| *found > MAX_TOPICS) {
+            return Err(AdsError::TooManyTopics { limit: MAX_TOPICS, found });
+        }
         let snapshot = self.snapshot();
         let index = snapshot.ads.clone();
         let mut funnel = Funnel::default();
@@ -120,6 +126,9 @@ impl Engine {
             return Ok(unfilled(&request, &index, funnel, reason));
         }
         let user = request.user.as_deref().map(|user| UserHash::new(&self.user_secret, user)).transpose()?;
+        if !snapshot.caps.is_empty() {
+            self.release(&request);
+        }
         let (lang, country) = (request.lang.as_deref(), request.country.as_deref());
         let mut audience = Audience::new(request.now, lang, country, request.device);
         self.give_back_expired(request.now).await?;
@@ -150,6 +159,16 @@ impl Engine {
             (Some(given), _) => given.clone(),
             (None, Some(topics)) => topics.of(embedding),
             (None, None) => Vec::new(),
+        }
+    }
+
+    /// Gives back the places that an earlier decision of the same auction took: this one comes in its stead.
+    fn release(&self, request: &AdRequest) {
+        for slot in 1..=request.slots.min(self.config.slot_multipliers.len()) {
+            let slot = u8::try_from(slot).unwrap_or(u8::MAX);
+            if let Some(hold) = self.holds.take(request.auction_id.as_u128(), slot) {
+                self.caps.release(&hold);
+            }
         }
     }
 

@@ -31,6 +31,14 @@ pub enum AdsError {
         /// Size of the key in bytes.
         found: usize,
     },
+    /// More topics than a text is about.
+    #[error("topics has {found} ids, the limit is {limit}: send the nearest ones, or leave them out")]
+    TooManyTopics {
+        /// Most that are accepted.
+        limit: usize,
+        /// Ids in the request.
+        found: usize,
+    },
     /// The embedding in the request is not of the space the ads are embedded in.
     #[error("request embedding does not fit the ads: {0}")]
     Embedding(ModelError),

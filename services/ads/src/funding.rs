@@ -1,6 +1,6 @@
 //! Keeps the bits of who can pay in step with what is spent, and frequency caps with what was seen before a restart.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use bowerbird_auction::Micros;
 use sqlx::AnyConnection;
@@ -21,13 +21,13 @@ impl Engine {
         let Some(changed) = self.spending.take_changed(day) else { return };
         let index = &*snapshot.ads;
         if changed.all {
-            let touched = campaigns_of(index, self.spending.scopes().iter().map(String::as_str), day);
+            let touched = campaigns_of(snapshot, self.spending.scopes().iter().map(String::as_str), day);
             let all: BTreeSet<usize> = touched.into_iter().chain(snapshot.poor.iter().copied()).collect();
             let broke = all.into_iter().filter(|campaign| !self.can_pay(index, *campaign, day));
             self.budgets.replace_exhausted(broke.map(|campaign| index.campaigns[campaign].id.as_str()));
             return;
         }
-        for campaign in campaigns_of(index, changed.scopes.iter().map(String::as_str), day) {
+        for campaign in campaigns_of(snapshot, changed.scopes.iter().map(String::as_str), day) {
             self.budgets.set(&index.campaigns[campaign].id, self.can_pay(index, campaign, day));
         }
     }
@@ -67,10 +67,15 @@ impl Engine {
 }
 
 /// The campaigns whose money `scopes` are about, those of other days left out.
-fn campaigns_of<'a>(index: &AdIndex, scopes: impl Iterator<Item = &'a str>, day: &str) -> BTreeSet<usize> {
+fn campaigns_of<'a>(
+    snapshot: &Snapshot,
+    scopes: impl Iterator<Item = &'a str>,
+    day: &str,
+) -> BTreeSet<usize> {
+    let index = &*snapshot.ads;
     let mut campaigns = BTreeSet::new();
-    let mut accounts: HashMap<usize, ()> = HashMap::new();
-    let at = |id: &str| index.campaigns.binary_search_by(|campaign| campaign.id.as_str().cmp(id)).ok();
+    let mut accounts: BTreeSet<&str> = BTreeSet::new();
+    let at = |id: &str| snapshot.campaigns.get(id).copied();
     for scope in scopes {
         match scope.split_once('/') {
             Some(("day", rest)) => {
@@ -78,18 +83,18 @@ fn campaigns_of<'a>(index: &AdIndex, scopes: impl Iterator<Item = &'a str>, day:
             }
             Some(("life", id)) => campaigns.extend(at(id)),
             Some(("account", id)) => {
-                let found = index.advertisers.binary_search_by(|advertiser| advertiser.id.as_str().cmp(id));
-                accounts.extend(found.ok().map(|at| (at, ())));
+                accounts.insert(id);
             }
             _ => {}
         }
     }
     // An account without a limit stops nobody; most have none.
-    accounts.retain(|advertiser, ()| index.advertisers[*advertiser].balance.is_some());
-    if !accounts.is_empty() {
-        let theirs = (0..index.campaigns.len())
-            .filter(|campaign| accounts.contains_key(&index.campaigns[*campaign].advertiser));
-        campaigns.extend(theirs);
+    let limited = |campaign: &usize| {
+        let advertiser = &index.advertisers[index.campaigns[*campaign].advertiser];
+        advertiser.balance.is_some() && accounts.contains(advertiser.id.as_str())
+    };
+    if !accounts.is_empty() && index.advertisers.iter().any(|advertiser| advertiser.balance.is_some()) {
+        campaigns.extend((0..index.campaigns.len()).filter(limited));
     }
     campaigns
 }

@@ -40,7 +40,7 @@ pub(crate) struct Match {
     pub cosine: f32,
 }
 
-/// The ads of `eligible` that the question calls up, closest first, at most as many as it allows.
+/// The ads of `eligible`, a set of places, that the question calls up, closest first, at most as many as it allows.
 ///
 /// Order: keyword type (exact, phrase, broad, none), then cosine, then position. Fails when the embedding is not of the
 /// ads' space.
@@ -53,23 +53,24 @@ pub(crate) fn find(
     let Some(vectors) = &snapshot.vectors else { return Ok(Vec::new()) };
     check_dim(vectors.dim(), question.embedding)?;
     let asked = index.keywords.ask(question.query);
-    let is_eligible = |ad: &usize| eligible.contains(*ad as u32);
+    let is_eligible = |ad: &usize| eligible.contains(snapshot.place_of[*ad]);
     let hits = index.keywords.matches(&asked, |group| index.groups[group].ads.iter().any(is_eligible));
     let mut called: Vec<(u32, &Hit<'_>)> = hits
         .iter()
-        .flat_map(|hit| index.groups[hit.group].ads.iter().map(move |ad| (*ad as u32, hit)))
-        .filter(|(ad, _)| eligible.contains(*ad))
+        .flat_map(|hit| index.groups[hit.group].ads.iter().map(move |ad| (snapshot.place_of[*ad], hit)))
+        .filter(|(place, _)| eligible.contains(*place))
         .collect();
-    called.sort_unstable_by_key(|(ad, _)| *ad);
+    called.sort_unstable_by_key(|(place, _)| *place);
 
     let mut looked_at = eligible & &snapshot.semantic;
-    looked_at.extend(called.iter().map(|(ad, _)| *ad));
+    looked_at.extend(called.iter().map(|(place, _)| *place));
     let mut called = called.into_iter().peekable();
     let mut open = Vec::new();
-    let scan = vectors.upper_bounds(question.embedding.as_slice(), &looked_at, |ad, upper| {
-        let hit = called.next_if(|(of, _)| *of == ad).map(|(_, hit)| hit);
-        if hit.is_some() || upper >= snapshot.thresholds[ad as usize] {
-            open.push(Candidate { ad, hit, upper });
+    let scan = vectors.upper_bounds(question.embedding.as_slice(), &looked_at, |place, upper| {
+        let hit = called.next_if(|(of, _)| *of == place).map(|(_, hit)| hit);
+        let threshold = snapshot.thresholds[place as usize];
+        if hit.is_some() || upper >= threshold {
+            open.push(Candidate { ad: snapshot.ad_at[place as usize], hit, upper, threshold });
         }
     });
     // The dimension was checked.
@@ -88,7 +89,7 @@ pub(crate) fn find(
         }
         let at = candidate.ad as usize;
         let cosine = index.ads[at].embedding.cosine(question.embedding)?;
-        let matches = candidate.hit.is_some() || cosine >= snapshot.thresholds[at];
+        let matches = candidate.hit.is_some() || cosine >= candidate.threshold;
         if !matches
             || index.keywords.forbidden(index.ads[at].group, &asked).is_some()
             || cap_stop(snapshot, question, at).is_some()
@@ -115,6 +116,8 @@ struct Candidate<'a> {
     ad: u32,
     hit: Option<&'a Hit<'a>>,
     upper: f32,
+    /// Least cosine when no keyword calls it up.
+    threshold: f32,
 }
 
 impl Candidate<'_> {
@@ -181,7 +184,8 @@ pub(crate) fn explain(
         }
         let matches = hits.contains_key(&group)
             || index.groups[group].semantic
-                && index.ads[ad].embedding.cosine(question.embedding)? >= snapshot.thresholds[ad];
+                && index.ads[ad].embedding.cosine(question.embedding)?
+                    >= snapshot.thresholds[snapshot.place_of[ad] as usize];
         if !matches {
             return Ok(Some(Reason::NoMatch));
         }

@@ -1,4 +1,7 @@
 //! The booked ads together with what finds some of them fast: one immutable state, replaced whole after a change.
+//!
+//! Sets of ads and the codes of their vectors go by *place*: groups that ask for the same readers stand together, so that
+//! the codes which one request looks at lie close in memory. Everything else goes by position in [`AdIndex::ads`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,19 +26,26 @@ pub(crate) struct AdCaps {
 /// See the module.
 pub(crate) struct Snapshot {
     pub ads: Arc<AdIndex>,
+    /// Places.
     pub eligibility: Eligibility,
-    /// Vectors of the ads, by position.
+    /// Vectors of the ads, by place.
     pub vectors: Option<FlatCodes>,
-    /// Positions of ads that meaning may call up.
+    /// Places of ads that meaning may call up.
     pub semantic: RoaringBitmap,
-    /// Least cosine of each ad for that.
+    /// Least cosine for that, by place.
     pub thresholds: Vec<f32>,
+    /// Position by place.
+    pub ad_at: Vec<u32>,
+    /// Place by position.
+    pub place_of: Vec<u32>,
     /// By group.
     targeting: Vec<Targeting>,
     /// Number of each campaign in [`BudgetBits`].
     budgets: Vec<u32>,
     /// Of the ads that have any.
     pub caps: HashMap<usize, AdCaps>,
+    /// Position of each campaign.
+    pub campaigns: HashMap<String, usize>,
     /// Campaigns whose daily budget is below their cheapest click.
     pub poor: Vec<usize>,
 }
@@ -63,26 +73,35 @@ impl Snapshot {
         budgets: Arc<BudgetBits>,
         threshold: f32,
     ) -> Result<Self, VectorError> {
+        let ad_at = places(&ads, &targeting);
+        let mut place_of = vec![0; ad_at.len()];
         let mut vectors = ads.ads.first().map(|ad| FlatCodes::new(ad.embedding.dim())).transpose()?;
-        for ad in &ads.ads {
+        let mut semantic = RoaringBitmap::new();
+        for (place, at) in (0u32..).zip(&ad_at) {
+            let ad = &ads.ads[*at as usize];
+            place_of[*at as usize] = place;
             if let Some(vectors) = &mut vectors {
                 vectors.push(ad.embedding.as_slice())?;
             }
+            if ads.groups[ad.group].semantic {
+                semantic.insert(place);
+            }
         }
-        let semantic =
-            (0u32..).zip(&ads.ads).filter(|(_, ad)| ads.groups[ad.group].semantic).map(|(at, _)| at);
-        let semantic = semantic.collect();
         let poor = (0..ads.campaigns.len()).filter(|campaign| {
             let campaign = &ads.campaigns[*campaign];
             let least = campaign.groups.iter().map(|group| ads.groups[*group].bid).min();
             least.is_some_and(|least| least > campaign.daily_budget)
         });
         let poor = poor.collect();
+        let campaigns =
+            ads.campaigns.iter().enumerate().map(|(at, campaign)| (campaign.id.clone(), at)).collect();
         let numbers: Vec<u32> = ads.campaigns.iter().map(|campaign| budgets.number(&campaign.id)).collect();
-        let terms = (0..ads.ads.len()).map(|ad| terms(&ads, &targeting, &numbers, ad));
+        let terms = ad_at.iter().map(|ad| terms(&ads, &targeting, &numbers, *ad as usize));
         let eligibility = Eligibility::build(budgets, terms);
         Ok(Self {
             thresholds: vec![threshold; ads.ads.len()],
+            ad_at,
+            place_of,
             ads: Arc::new(ads),
             eligibility,
             vectors,
@@ -90,6 +109,7 @@ impl Snapshot {
             targeting,
             budgets: numbers,
             caps,
+            campaigns,
             poor,
         })
     }
@@ -116,6 +136,16 @@ impl Snapshot {
     pub fn campaign_of(&self, ad: usize) -> usize {
         self.ads.groups[self.ads.ads[ad].group].campaign
     }
+}
+
+/// Positions of the ads in the order of their places.
+fn places(ads: &AdIndex, targeting: &[Targeting]) -> Vec<u32> {
+    let mut groups: Vec<usize> = (0..ads.groups.len()).collect();
+    groups.sort_by_key(|group| {
+        let asks = &targeting[*group];
+        (!ads.groups[*group].semantic, &asks.languages, &asks.countries, &asks.devices, &asks.topics)
+    });
+    groups.iter().flat_map(|group| &ads.groups[*group].ads).map(|ad| *ad as u32).collect()
 }
 
 /// What holds a campaign back as a whole.

@@ -97,6 +97,19 @@ impl Market {
         keywords.matches(&keywords.ask(&self.requests[at].query), |_| true).len()
     }
 
+    /// How many ads meaning may call up at request `at` by the bounds of their cosines.
+    pub fn near(&self, at: usize) -> usize {
+        let asked = &self.requests[at];
+        let allowed = self.eligible_ads(asked) & &self.snapshot.semantic;
+        let mut near = 0;
+        let count =
+            |place: u32, upper| near += usize::from(upper >= self.snapshot.thresholds[place as usize]);
+        if let Some(vectors) = &self.snapshot.vectors {
+            vectors.upper_bounds(asked.embedding.as_slice(), &allowed, count).expect("dimensions agree");
+        }
+        near
+    }
+
     /// The whole way of request `at` up to the relevance gate: positions of the ads it finds, closest first.
     pub fn find(&self, at: usize) -> Vec<usize> {
         let asked = &self.requests[at];
@@ -189,7 +202,7 @@ impl Market {
             let scopes = snapshot.scopes(at);
             let capped =
                 !scopes.is_empty() && asked.user.is_none_or(|user| !self.caps.room(user, &scopes, asked.now));
-            if keyword.is_none() && cosine < snapshot.thresholds[at]
+            if keyword.is_none() && cosine < snapshot.thresholds[snapshot.place_of[at] as usize]
                 || index.keywords.forbidden(ad.group, &words).is_some()
                 || capped
             {
@@ -503,6 +516,7 @@ mod tests {
         };
         measure("eligibility", 2000, &mut |at| market.eligible(at));
         measure("keywords", 2000, &mut |at| market.called_up(at));
+        measure("meaning by bounds", 2000, &mut |at| market.near(at));
         measure("all of it", 2000, &mut |at| market.find(at).len());
         measure("all of it and two shown", 2000, &mut |at| market.show(at, &market.find(at), 2).0);
         measure("looking at all", 50, &mut |at| market.find_by_looking_at_all(at).len());

@@ -299,6 +299,28 @@ async fn an_embedding_of_another_space_is_refused() {
 }
 
 #[tokio::test]
+async fn a_person_and_topics_have_bounds() {
+    let fixture =
+        engine_with(&advertisers(vec![campaign("a", 1_000_000, phrase("running shoes"), |_| {})]), config())
+            .await;
+    for (user, topics, accepted) in [
+        ("u".repeat(256), 32, true),
+        ("u".repeat(257), 0, false),
+        (String::new(), 0, false),
+        ("u".into(), 33, false),
+    ] {
+        let mut asked = request("running shoes");
+        asked.user = Some(user.clone());
+        asked.topics = Some(vec![483; topics]);
+        let decided = fixture.engine.decide(asked).await;
+        assert_eq!(decided.is_ok(), accepted, "{} bytes, {topics} topics", user.len());
+        if let Err(error) = decided {
+            assert!(matches!(error, AdsError::UserKey { .. } | AdsError::TooManyTopics { .. }), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_bad_configuration_is_refused_at_the_door() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let config = AdsConfig { slot_multipliers: vec![], ..AdsConfig::default() };

@@ -231,6 +231,7 @@ impl From<AdsError> for Problem {
             AdsError::Import(_) => Self::invalid("invalid_ads", "", error.to_string()),
             AdsError::TextTooLong { .. } => Self::invalid("query_too_long", "q", error.to_string()),
             AdsError::UserKey { .. } => Self::invalid("user_out_of_range", "user", error.to_string()),
+            AdsError::TooManyTopics { .. } => Self::invalid("too_many_topics", "topics", error.to_string()),
             AdsError::Token(_) => Self::invalid("invalid_token", "token", error.to_string()),
             AdsError::Postback(_) => Self::invalid("invalid_postback", "", error.to_string()),
             AdsError::Busy => Self::overloaded(error.to_string()),
