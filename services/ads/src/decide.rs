@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::award::bid;
 use crate::budget;
-use crate::click_model::Counts;
+use crate::click::counts::Counts;
 use crate::engine::Engine;
 use crate::explain::{Funnel, Reason, Scores};
 use crate::index::AdIndex;

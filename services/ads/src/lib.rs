@@ -17,7 +17,7 @@
 
 mod award;
 mod budget;
-mod click_model;
+pub mod click;
 mod config;
 mod database;
 mod decide;
