@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::audience::Audience;
 use crate::award::{bid, billed};
 use crate::caps::UserHash;
-use crate::click_model::Counts;
+use crate::click::counts::Counts;
 use crate::engine::Engine;
 use crate::explain::{Funnel, Reason, Scores};
 use crate::index::AdIndex;

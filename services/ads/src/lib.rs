@@ -21,7 +21,7 @@ mod audience;
 mod award;
 mod budget_bits;
 mod caps;
-mod click_model;
+pub mod click;
 mod config;
 mod conversions;
 mod database;

@@ -1,8 +1,11 @@
-//! How likely a shown ad is to be clicked: a prior from relevance, shrunk towards what was observed.
+//! How likely a click is before the model has learnt anything: from relevance alone, shrunk towards an ad's counts.
 
 use bowerbird_auction::Probability;
 
 use crate::ClickPrior;
+
+/// Greatest distance of log-odds from even that is told apart.
+const LIMIT: f64 = 30.0;
 
 /// Valid impressions and clicks of an ad so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,12 +15,20 @@ pub(crate) struct Counts {
 }
 
 impl ClickPrior {
+    /// Log-odds of a click, `intercept + slope · log_odds`, for an ad nothing is known of but how well it fits.
+    ///
+    /// `log_odds` are those of the relevance gate; NaN counts as the worst fit. Within -30 to 30.
+    pub fn logit(&self, log_odds: f64) -> f64 {
+        let log_odds = if log_odds.is_nan() { -LIMIT } else { log_odds.clamp(-LIMIT, LIMIT) };
+        (self.intercept + self.slope * log_odds).clamp(-LIMIT, LIMIT)
+    }
+
     /// `(clicks + strength · p0) / (impressions + strength)` with `p0 = σ(intercept + slope · log_odds)`.
     ///
     /// `log_odds` are those of the relevance gate. More clicks than impressions, which events cannot produce, count
     /// as certain.
     pub(crate) fn estimate(&self, log_odds: f64, counts: Counts) -> Probability {
-        let prior = 1.0 / (1.0 + (-(self.intercept + self.slope * log_odds)).exp());
+        let prior = 1.0 / (1.0 + (-self.logit(log_odds)).exp());
         let share =
             (counts.clicks as f64 + self.strength * prior) / (counts.impressions as f64 + self.strength);
         Probability::new(share.clamp(0.0, 1.0)).unwrap_or(Probability::ZERO)
