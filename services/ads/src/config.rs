@@ -151,7 +151,8 @@ impl Default for ClickPrior {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TimeToLive {
-    /// A price is held this long; a later click is paid from what is left of the budget.
+    /// A price is held this long; a later click is paid from what is left of the budget. Most clicks come within a
+    /// minute, and what is held for those that never come cannot be offered.
     #[serde(with = "humantime_serde")]
     pub reservation: Duration,
     /// An impression counts this long after the decision.
@@ -165,7 +166,7 @@ pub struct TimeToLive {
 impl Default for TimeToLive {
     fn default() -> Self {
         Self {
-            reservation: Duration::from_mins(30),
+            reservation: Duration::from_mins(10),
             impression: Duration::from_hours(1),
             click: Duration::from_hours(24),
         }

@@ -245,9 +245,9 @@ mod tests {
         for pair in found.landscape.windows(2) {
             assert!(pair[0].clicks.mean <= pair[1].clicks.mean + 1e-12, "more is never less");
         }
-        // 50,000 a day pay two of the four auctions of 20,000.
-        assert_eq!(found.budgets[1].days_spent, 1);
-        assert!((found.budgets[1].clicks - 0.2).abs() < 1e-9 && (found.budgets[2].clicks - 0.4).abs() < 1e-9);
+        // One auction of 20,000 is won on the first day and three on the second, where 50,000 pay for two.
+        assert_eq!((found.days, found.budgets[1].days_spent), (2, 1));
+        assert!((found.budgets[1].clicks - 0.3).abs() < 1e-9 && (found.budgets[2].clicks - 0.4).abs() < 1e-9);
         assert!(simulate("absent", Micros(1), &decisions).expect("runs").auctions == 0);
     }
 }

@@ -113,7 +113,7 @@ mod tests {
         let budget = Micros(1_000 * PRICE);
         let mut rng = StdRng::seed_from_u64(seed);
         let mut balance = Balance::default();
-        // (time, hold, clicked): clicks come when they come, other holds end after half an hour.
+        // By time: what is held, its variance, and whether a click ends it; without one it ends after ten minutes.
         let mut open: std::collections::BinaryHeap<std::cmp::Reverse<(u64, i64, i64, bool)>> =
             Default::default();
         let mut unpaid = 0;
@@ -148,7 +148,7 @@ mod tests {
             };
             let clicked = rng.random_bool(0.02);
             let delay = -60_000.0 * (1.0 - rng.random::<f64>()).ln();
-            let end = now + if clicked { (delay as u64).min(1_800_000) } else { 1_800_000 };
+            let end = now + if clicked { (delay as u64).min(600_000) } else { 600_000 };
             balance.reserved.0 += held.expected.0;
             balance.variance += held.variance;
             open.push(std::cmp::Reverse((end, held.expected.0, held.variance, clicked)));

@@ -45,20 +45,23 @@ async fn a_seen_and_clicked_ad_is_billed_once() {
 
     let click = fixture.engine.click(token(&block.click_url), &person(), later(3)).await.expect("counts");
     assert_eq!(click.destination, "https://a.example/shoes");
-    assert_eq!((click.status, click.charged, click.duplicate), (ClickStatus::Billed, before.reserved, false));
+    assert_eq!((click.status, click.duplicate), (ClickStatus::Billed, false));
+    let charged = click.charged;
+    assert!(charged >= before.reserved && charged <= Micros(1_000_000), "{charged}: held was its expectation");
     for second in [4, 90_000, 90_000_000] {
         let again =
             fixture.engine.click(token(&block.click_url), &person(), later(second)).await.expect("answers");
         assert_eq!(
             (again.status, again.charged, again.duplicate),
-            (ClickStatus::Billed, before.reserved, true)
+            (ClickStatus::Billed, charged, true)
         );
     }
     let after = report(&fixture, "a").await;
-    assert_eq!((after.spent_today, after.reserved), (before.reserved, Micros::ZERO));
+    assert_eq!((after.spent_today, after.reserved), (charged, Micros::ZERO));
     assert_eq!((after.impressions, after.clicks), (1, 1));
     let audit = fixture.engine.audit().await.expect("audits");
-    assert_eq!((audit.compared, audit.events, audit.differences), (2, 2, vec![]));
+    // Three scopes of each advertiser, and the accounts of the charged one and of the platform.
+    assert_eq!((audit.compared, audit.events, audit.entries, audit.differences), (8, 2, 1, vec![]));
 }
 
 #[tokio::test]

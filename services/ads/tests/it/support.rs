@@ -54,6 +54,7 @@ pub fn counting_encoders(counter: &Arc<AtomicUsize>) -> Encoders {
 /// asks for about half of the query's words.
 pub fn config() -> AdsConfig {
     let mut config = AdsConfig { semantic_threshold: 0.3, ..AdsConfig::default() };
+    config.time_to_live.reservation = std::time::Duration::from_mins(30);
     config.gate.bias = 0.0;
     config.gate.logit_weight = 1.0;
     config.gate.cosine_weight = 1.0;
