@@ -95,6 +95,15 @@ CREATE TABLE served (
 CREATE INDEX served_by_campaign ON served (campaign, day);
 CREATE INDEX served_by_time ON served (at);
 
+-- What became of valid impressions, in the order in which the click model learns it.
+CREATE TABLE outcomes (
+    sequence BIGINT PRIMARY KEY,
+    nonce    TEXT NOT NULL,
+    clicked  BIGINT NOT NULL -- 1 or 0
+);
+CREATE INDEX outcomes_by_nonce ON outcomes (nonce);
+CREATE INDEX events_by_time ON events (kind, at);
+
 -- Why decisions ended without an ad, counted.
 CREATE TABLE no_fill (
     day       TEXT NOT NULL,

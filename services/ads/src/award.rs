@@ -10,6 +10,7 @@ use crate::decision_log::{self, DecisionLog, LoggedCandidate};
 use crate::engine::Engine;
 use crate::explain::{Funnel, Reason};
 use crate::index::AdIndex;
+use crate::learning::Reading;
 use crate::money::{self, Hold, Liability};
 use crate::snapshot::Snapshot;
 use crate::served::{self, Served, kept_query};
@@ -24,6 +25,7 @@ impl Engine {
     pub(crate) async fn award(
         &self,
         request: &AdRequest,
+        reading: &Reading,
         snapshot: &Snapshot,
         user: Option<UserHash>,
         scored: &[Scored],
@@ -72,7 +74,11 @@ impl Engine {
             let rows: Vec<Served> = awards
                 .iter()
                 .zip(&winners)
-                .map(|(award, winner)| self.row(request, index, user, award, winner, &query))
+                .map(|(award, winner)| {
+                    let features =
+                        self.shown(reading, index, award, winner, rules.slot_multipliers[award.slot - 1]);
+                    Served { features, ..self.row(request, index, user, award, winner, &query) }
+                })
                 .collect();
             let (now, id) = (request.now, request.auction_id);
             let expires = millis_after(now, self.config.time_to_live.reservation);

@@ -7,6 +7,7 @@ use bowerbird_auction::{Mechanism, Micros, Rules, SQUASH_PIVOT};
 use serde::Deserialize;
 
 use crate::TrafficConfig;
+use crate::click::ClickConfig;
 
 /// Configuration of an [`crate::AdEngine`].
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -40,6 +41,8 @@ pub struct AdsConfig {
     pub gate: Gate,
     /// Click estimate of an ad without history.
     pub click_prior: ClickPrior,
+    /// The model of clicks.
+    pub clicks: ClickConfig,
     /// How long things stay valid.
     pub time_to_live: TimeToLive,
     /// What the publisher gets of every charge, in thousandths; the rest is the platform's.
@@ -84,6 +87,7 @@ impl Default for AdsConfig {
             cap_entries: 1_000_000,
             gate: Gate::default(),
             click_prior: ClickPrior::default(),
+            clicks: ClickConfig::default(),
             time_to_live: TimeToLive::default(),
             publisher_permille: 0,
             traffic: TrafficConfig::default(),
@@ -225,6 +229,7 @@ impl AdsConfig {
         range("max_scored", self.max_scored as f64, 1.0, 1000.0);
         range("readers", f64::from(self.readers), 1.0, 64.0);
         range("publisher_permille", f64::from(self.publisher_permille), 0.0, 1000.0);
+        problems.extend(self.clicks.problems().into_iter().map(|problem| format!("clicks.{problem}")));
         for (name, ttl) in [
             ("reservation", self.time_to_live.reservation),
             ("impression", self.time_to_live.impression),

@@ -1,6 +1,5 @@
 //! One request to one slate.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,22 +8,21 @@ use bowerbird_models_api::{Embedding, RerankLogit, TextRole};
 use bowerbird_scheduler::{Job, Priority};
 use jiff::Timestamp;
 use roaring::RoaringBitmap;
-use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::audience::Audience;
 use crate::award::{bid, billed};
 use crate::caps::UserHash;
-use crate::click::counts::Counts;
 use crate::engine::Engine;
 use crate::explain::{Funnel, Reason, Scores};
 use crate::index::AdIndex;
 use crate::keywords::KeywordMatch;
+use crate::learning::Reading;
 use crate::matching::{self, Match, Question};
 use crate::snapshot::Snapshot;
 use crate::text::QueryWords;
 use crate::time::{millis, millis_after};
-use crate::{money, sql};
+use crate::money;
 use crate::token::{Kind, Payload, destination_hash};
 use crate::{AdsError, Degraded, Device, MatchType, NoFill, Slate, Sold, SponsoredBlock, sensitive};
 
@@ -107,6 +105,8 @@ pub(crate) struct Scored {
     pub log_odds: f64,
     pub relevance: Probability,
     pub click_probability: Probability,
+    /// The probability was drawn, to learn about ads that seldom win.
+    pub explored: bool,
 }
 
 impl Engine {
@@ -146,10 +146,11 @@ impl Engine {
             audience.topics = self.topics_of(&request, &embedding);
             snapshot.eligibility.narrow_topics(&mut eligible, &audience.topics);
         }
+        let reading = Reading::new(&request.text, audience.clone());
         let (matches, mut funnel) =
             self.matches(&request, snapshot.clone(), audience, eligible, embedding, user).await?;
-        let (scored, degraded) = self.gate(&request, &index, matches, &mut funnel).await?;
-        let awards = self.award(&request, &snapshot, user, &scored, &mut funnel).await?;
+        let (scored, degraded) = self.gate(&request, &reading, &index, matches, &mut funnel).await?;
+        let awards = self.award(&request, &reading, &snapshot, user, &scored, &mut funnel).await?;
         let blocks = self.blocks(&request, &index, &scored, &awards)?;
         Ok(slate(&request, &index, blocks, funnel, degraded))
     }
@@ -231,6 +232,7 @@ impl Engine {
     async fn gate(
         &self,
         request: &AdRequest,
+        reading: &Reading,
         index: &AdIndex,
         matches: Vec<Match>,
         funnel: &mut Funnel,
@@ -238,7 +240,6 @@ impl Engine {
         let passages: Vec<Arc<str>> = matches.iter().map(|m| index.ads[m.ad].passage.clone()).collect();
         let job = Job { priority: Priority::Rerank, deadline: request.deadline };
         let logits = self.encoders.score(&request.text, &passages, job).await;
-        let counts = self.counts(index, &matches).await?;
         let (mut passed, mut degraded) = (Vec::new(), None);
         for (matched, logit) in matches.into_iter().zip(logits) {
             let ad = matched.ad;
@@ -254,8 +255,11 @@ impl Engine {
                 }
             };
             let relevance = self.config.gate.relevance(logit, matched.cosine);
-            let counts = counts.get(&index.ads[ad].id).copied().unwrap_or_default();
-            let click_probability = self.config.click_prior.estimate(relevance.log_odds, counts);
+            let features = reading.features(index, ad, matched.keyword.as_ref());
+            let estimate = self.learning.model.estimate(&features, relevance.log_odds);
+            let auction = request.auction_id.into_bytes();
+            let drawn = self.learning.model.explored(&estimate, auction, &index.ads[ad].id);
+            let click_probability = drawn.unwrap_or(estimate.probability);
             funnel.scored(
                 ad,
                 Scores {
@@ -290,25 +294,19 @@ impl Engine {
             }
             let Match { ad, keyword, cosine } = matched;
             let (log_odds, relevance) = (relevance.log_odds, relevance.score);
-            passed.push(Scored { ad, keyword, cosine, logit, log_odds, relevance, click_probability });
+            let explored = drawn.is_some();
+            passed.push(Scored {
+                ad,
+                keyword,
+                cosine,
+                logit,
+                log_odds,
+                relevance,
+                click_probability,
+                explored,
+            });
         }
         Ok((passed, degraded))
-    }
-
-    async fn counts(&self, index: &AdIndex, matches: &[Match]) -> Result<HashMap<String, Counts>, AdsError> {
-        if matches.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let statement = format!(
-            "SELECT ad, impressions, clicks FROM ad_counts WHERE ad IN ({})",
-            sql::places(1, matches.len())
-        );
-        let mut query = sqlx::query_as(AssertSqlSafe(statement));
-        for matched in matches {
-            query = query.bind(index.ads[matched.ad].id.clone());
-        }
-        let rows: Vec<(String, i64, i64)> = query.fetch_all(&self.store.reader).await?;
-        Ok(rows.into_iter().map(|(ad, impressions, clicks)| (ad, Counts { impressions, clicks })).collect())
     }
 
     fn blocks(

@@ -14,6 +14,7 @@ use crate::caps::{Caps, HoldBook};
 use crate::decision_log;
 use crate::import::{self, NewVersion};
 use crate::index::{self, AdIndex};
+use crate::learning::Learning;
 use crate::snapshot::Snapshot;
 use crate::spending::Spending;
 use crate::store::Store;
@@ -45,6 +46,7 @@ pub(crate) struct Engine {
     pub caps: Arc<Caps>,
     /// Places under caps of ads that were given out and not seen yet.
     pub holds: HoldBook,
+    pub learning: Learning,
     /// Made when the first booking asks for topics.
     pub topics: tokio::sync::OnceCell<Topics>,
     snapshot: RwLock<Arc<Snapshot>>,
@@ -72,6 +74,7 @@ impl AdEngine {
         config.validate().map_err(AdsError::Config)?;
         let store = Arc::new(Store::open(database, config.readers).await?);
         let keys = store.keys().await?;
+        let clicks = database.file().map(|file| file.with_extension("clicks"));
         let user_secret = store.user_secret().await?;
         let spending = Arc::<Spending>::default();
         let budgets = Arc::<BudgetBits>::default();
@@ -84,6 +87,7 @@ impl AdEngine {
             keys: RwLock::new(Arc::new(keys)),
             caps: Arc::new(Caps::new(&user_secret, config.cap_entries, hold_seconds)),
             holds: HoldBook::default(),
+            learning: Learning::open(&config, clicks.as_deref())?,
             topics: tokio::sync::OnceCell::new(),
             snapshot: RwLock::new(Arc::new(snapshot)),
             importing: tokio::sync::Mutex::new(()),
@@ -104,6 +108,7 @@ impl AdEngine {
         index::store_embeddings(&mut tx, engine.encoders.space(), &missing, &vectors).await?;
         tx.commit().await?;
         engine.reload().await?;
+        engine.learn_all().await?;
         Ok(Self(Arc::new(engine)))
     }
 
@@ -132,7 +137,23 @@ impl AdEngine {
     /// Models that are overloaded or late are not an error: the slate says what is missing
     /// ([`Slate::degraded`]) and holds no ad that was not checked.
     pub async fn decide(&self, request: AdRequest) -> Result<Slate, AdsError> {
-        self.0.decide(request).await
+        let now = request.now;
+        let slate = self.0.decide(request).await;
+        if self.0.learning.sweep_due(now) {
+            let engine = self.0.clone();
+            tokio::spawn(async move {
+                if let Err(error) = engine.learn(now).await {
+                    tracing::warn!(error = %crate::error::chain(&error), "nothing was learnt from clicks");
+                }
+            });
+        }
+        slate
+    }
+
+    /// Learns now from every impression that was clicked, or has waited ten minutes for a click; else this happens every
+    /// quarter of a minute beside decisions.
+    pub async fn learn(&self, now: Timestamp) -> Result<(), AdsError> {
+        self.0.learn(now).await
     }
 
     /// Books that the block of `token` was seen.
@@ -242,6 +263,7 @@ impl AdEngine {
 
     /// Closes the database; calls after that fail.
     pub async fn close(&self) {
+        self.0.save_clicks().await;
         self.0.store.close().await;
     }
 }

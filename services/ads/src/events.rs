@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::AdsError;
 use crate::engine::Engine;
+use crate::learning;
 use crate::money::{self, Charge};
 use crate::time::{day, millis};
 use crate::token::{Billed, Kind, Payload, TokenError, destination_hash};
@@ -291,6 +292,7 @@ async fn follow(
     book(work.db(), payload, &shown, &entry, now).await?;
     if counts {
         bump(work.db(), &payload.ad_id, 0, 1).await?;
+        learning::clicked(work.db(), &payload.nonce()).await?;
     }
     Ok(outcome(shown.destination, status, charged))
 }

@@ -43,6 +43,7 @@ pub(crate) struct Campaign {
 
 /// A bid and whom it is for.
 pub(crate) struct Group {
+    pub id: String,
     pub campaign: usize,
     pub bid: Micros,
     pub semantic: bool,
@@ -206,9 +207,10 @@ pub(crate) async fn load(db: &mut Connection, space: &EmbeddingSpace) -> Result<
     for (id, campaign, bid, semantic, languages, countries) in rows {
         let campaign = *campaign_at.get(&campaign).ok_or_else(|| orphan("ad group", &id))?;
         index.campaigns[campaign].groups.push(index.groups.len());
-        group_at.insert(id, index.groups.len());
+        group_at.insert(id.clone(), index.groups.len());
         let (languages, countries) = (codes(languages), codes(countries));
         index.groups.push(Group {
+            id,
             campaign,
             bid: Micros(bid),
             semantic: semantic != 0,

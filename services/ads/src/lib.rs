@@ -37,6 +37,7 @@ mod funding;
 mod import;
 mod index;
 mod keywords;
+mod learning;
 mod matching;
 mod money;
 pub mod offpolicy;

@@ -302,6 +302,7 @@ fn bookings(rng: &mut SmallRng, size: Size, vectors: &Vectors, words: &[String])
     for at in 0..groups {
         index.campaigns[at / 2].groups.push(at);
         index.groups.push(Group {
+            id: format!("group-{at:07}"),
             campaign: at / 2,
             bid: Micros(500_000),
             semantic: rng.random_bool(0.7),
