@@ -31,6 +31,7 @@ mod keywords;
 mod matching;
 mod relevance;
 mod report;
+pub mod safety;
 mod sensitive;
 mod slate;
 mod store;

@@ -51,9 +51,12 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Eval(args) => match args.what {
                 EvalCommand::Retrieval(args) => eval::retrieval::run(&config, args).await,
                 EvalCommand::Answers(args) => eval::answers::run(&config, args).await,
+                EvalCommand::Clicks(args) => eval::clicks::run(&args),
+                EvalCommand::Safety(args) => eval::safety::run(&config, args).await,
             },
             Command::Train(args) => match args.what {
                 TrainCommand::Support(args) => train::support::run(&config, args).await,
+                TrainCommand::Safety(args) => train::safety::run(&config, args).await,
             },
             Command::Tune(args) => eval::tune::run(&config, args).await,
             Command::Ads(args) => ads::run(&config, args.what).await,
