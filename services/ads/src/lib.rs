@@ -43,6 +43,7 @@ mod money;
 pub mod offpolicy;
 mod relevance;
 mod report;
+pub mod safety;
 mod sensitive;
 mod served;
 mod simulate;

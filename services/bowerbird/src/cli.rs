@@ -257,6 +257,10 @@ pub enum EvalCommand {
     Auction(EvalAuctionArgs),
     /// Click rates of policies, estimated from each other's logs, beside the truth.
     Policy(EvalPolicyArgs),
+    /// The click model of ads against worlds whose truth is known: calibration on winners, log loss, cold start.
+    Clicks(EvalClicksArgs),
+    /// Word list and classifier of the ad safety check on labelled texts.
+    Safety(EvalSafetyArgs),
 }
 
 /// `bowerbird eval auction`
@@ -376,6 +380,43 @@ pub struct EvalAnswersArgs {
     pub json: bool,
 }
 
+/// `bowerbird eval clicks`
+#[derive(Debug, Args)]
+pub struct EvalClicksArgs {
+    /// Auctions of each world.
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(20_000..=10_000_000))]
+    pub auctions: u32,
+    /// Of the worlds.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `bowerbird eval safety`
+#[derive(Debug, Args)]
+pub struct EvalSafetyArgs {
+    /// Folder with any of `davidson-hate-offensive`, `surge-toxicity`; measured on the part that nothing was learnt from.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Archive of the demo's posts (`demo-posts/healthtweets.zip` where models are kept): measured against the word list.
+    #[arg(long, value_name = "ZIP")]
+    pub posts: Option<PathBuf>,
+    /// Weights to measure; those of this program when absent.
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Texts without labels, one a line: how many are refused, and by what.
+    #[arg(long, value_name = "FILE")]
+    pub texts: Option<PathBuf>,
+    /// Keep the vectors of texts here and use them again.
+    #[arg(long, value_name = "FILE")]
+    pub vectors: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `bowerbird train`
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -389,6 +430,8 @@ pub struct TrainArgs {
 pub enum TrainCommand {
     /// The weights of the support check of answers.
     Support(TrainSupportArgs),
+    /// The weights of the safety classifier of ads.
+    Safety(TrainSafetyArgs),
 }
 
 /// `bowerbird train support`
@@ -406,6 +449,24 @@ pub struct TrainSupportArgs {
     /// Write every pair with its features here, as JSONL.
     #[arg(long, value_name = "FILE")]
     pub features: Option<PathBuf>,
+}
+
+/// `bowerbird train safety`
+#[derive(Debug, Args)]
+pub struct TrainSafetyArgs {
+    /// Folder with any of `davidson-hate-offensive`, `surge-toxicity`.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Archive of the demo's posts (`demo-posts/healthtweets.zip` where models are kept): the subjects of the word list are
+    /// learnt from them.
+    #[arg(long, value_name = "ZIP")]
+    pub posts: Option<PathBuf>,
+    /// Write the weights here, and what they were learnt from to `NAME_report.json` beside them.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Keep the vectors of texts here and use them again; several minutes of work on two cores.
+    #[arg(long, value_name = "FILE")]
+    pub vectors: Option<PathBuf>,
 }
 
 /// `bowerbird ads`

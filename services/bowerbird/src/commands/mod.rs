@@ -53,9 +53,12 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
                 EvalCommand::Answers(args) => eval::answers::run(&config, args).await,
                 EvalCommand::Auction(args) => eval::auction::run(&args),
                 EvalCommand::Policy(args) => eval::policy::run(&args),
+                EvalCommand::Clicks(args) => eval::clicks::run(&args),
+                EvalCommand::Safety(args) => eval::safety::run(&config, args).await,
             },
             Command::Train(args) => match args.what {
                 TrainCommand::Support(args) => train::support::run(&config, args).await,
+                TrainCommand::Safety(args) => train::safety::run(&config, args).await,
             },
             Command::Tune(args) => eval::tune::run(&config, args).await,
             Command::Ads(args) => ads::run(&config, args.what).await,

@@ -1,4 +1,4 @@
-//! Weighted logistic regression with a ridge, for a handful of features.
+//! Weighted logistic regression with a ridge, for few features or many.
 
 use anyhow::bail;
 
@@ -61,9 +61,9 @@ pub fn logistic<const N: usize>(samples: &[Sample<N>], ridge: f64) -> anyhow::Re
             let p = 1.0 / (1.0 + (-log_odds).exp());
             for (at, value) in row.iter().enumerate() {
                 gradient[at] += weight * (target - p) * value;
-                for (other, second) in row.iter().enumerate() {
-                    hessian[at][other] += weight * p * (1.0 - p) * value * second;
-                }
+                // The half below the diagonal; the other is its mirror.
+                let scaled = weight * p * (1.0 - p) * value;
+                hessian[at][..=at].iter_mut().zip(row).for_each(|(sum, second)| *sum += scaled * second);
             }
         };
         for (row, sample) in rows.iter().zip(samples) {
@@ -75,6 +75,9 @@ pub fn logistic<const N: usize>(samples: &[Sample<N>], ridge: f64) -> anyhow::Re
         for at in 1..=N {
             gradient[at] -= ridge * found[at];
             hessian[at][at] += ridge;
+            for other in 0..at {
+                hessian[other][at] = hessian[at][other];
+            }
         }
         let step = solve(hessian, gradient)?;
         // A full Newton step can overshoot where the fit is nearly certain; the log-odds move by 2 at most.

@@ -126,11 +126,11 @@ pub async fn run(config: &Config, args: TrainSupportArgs) -> anyhow::Result<()> 
 }
 
 /// `support.json` to `support_report.json`.
-fn report_name(out: &Path) -> String {
+pub(super) fn report_name(out: &Path) -> String {
     format!("{}_report.json", out.file_stem().unwrap_or_default().to_string_lossy())
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let mut json = serde_json::to_string_pretty(value)?;
     json.push('\n');
     std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))
