@@ -8,18 +8,19 @@ use bowerbird_scheduler::{Encoders, Priority};
 use jiff::Timestamp;
 use parking_lot::RwLock;
 
-use crate::import::{self, NewVersion};
+use crate::import::NewVersion;
 use crate::index::{self, AdIndex};
+use crate::reload::{self, Reloads};
 use crate::store::Store;
+use crate::stored;
 use crate::token::Keys;
 use crate::{
-    AdRequest, AdsConfig, AdsError, Audit, CampaignReport, ClickOutcome, DatabaseAddress, EventOutcome,
-    ImportReport, Slate,
+    AdRequest, AdsConfig, AdsError, Audit, CampaignReport, ClickOutcome, DatabaseAddress, EventOutcome, Slate,
 };
 
 /// Chooses ads, keeps budgets and books events. Cheap to clone; all clones share one state.
 #[derive(Clone)]
-pub struct AdEngine(Arc<Engine>);
+pub struct AdEngine(pub(crate) Arc<Engine>);
 
 /// What the stages share.
 pub(crate) struct Engine {
@@ -28,8 +29,8 @@ pub(crate) struct Engine {
     pub store: Store,
     pub keys: Keys,
     index: RwLock<Arc<AdIndex>>,
-    /// Held during an import: versions are planned before they are written.
-    importing: tokio::sync::Mutex<()>,
+    /// What is booked has changed, and when it was last read.
+    pub reloads: Reloads,
 }
 
 impl AdEngine {
@@ -53,7 +54,7 @@ impl AdEngine {
         let store = Store::open(database, config.readers).await?;
         let keys = store.keys().await?;
         let index = RwLock::new(Arc::new(AdIndex::default()));
-        let engine = Engine { config, encoders, store, keys, index, importing: tokio::sync::Mutex::new(()) };
+        let engine = Engine { config, encoders, store, keys, index, reloads: Reloads::default() };
         let mut reader = engine.store.reader.acquire().await?;
         let missing = index::without_embedding(&mut reader, engine.encoders.space()).await?;
         drop(reader);
@@ -62,27 +63,9 @@ impl AdEngine {
         index::store_embeddings(&mut tx, engine.encoders.space(), &missing, &vectors).await?;
         tx.commit().await?;
         engine.reload().await?;
-        Ok(Self(Arc::new(engine)))
-    }
-
-    /// Takes over a document of advertisers (its form is described in the import module of this crate): all of it,
-    /// or nothing and every problem at once. What it does not name stays booked; pause it to stop it. The same
-    /// document again changes nothing.
-    pub async fn import_json(&self, json: &str) -> Result<ImportReport, AdsError> {
-        let engine = &*self.0;
-        let advertisers = import::parse(json, &engine.config.currency).map_err(AdsError::Import)?;
-        let _importing = engine.importing.lock().await;
-        let mut snapshot = engine.store.begin_read().await?;
-        let planned = import::plan(&mut snapshot, advertisers).await?.map_err(AdsError::Import)?;
-        snapshot.rollback().await?;
-        let versions = planned.new_versions();
-        let vectors = engine.embed(&versions).await?;
-        let mut tx = engine.store.begin_write().await?;
-        import::write(&mut tx, &planned).await?;
-        index::store_embeddings(&mut tx, engine.encoders.space(), &versions, &vectors).await?;
-        tx.commit().await?;
-        engine.reload().await?;
-        Ok(planned.report())
+        let engine = Arc::new(engine);
+        reload::watch(&engine);
+        Ok(Self(engine))
     }
 
     /// The ads for `request`, with their prices reserved.
@@ -120,6 +103,7 @@ impl AdEngine {
 
     /// Closes the database; calls after that fail.
     pub async fn close(&self) {
+        self.0.reloads.stop();
         self.0.store.close().await;
     }
 }
@@ -130,16 +114,20 @@ impl Engine {
         self.index.read().clone()
     }
 
-    async fn reload(&self) -> Result<(), AdsError> {
+    /// Reads what is booked and serves it from now on.
+    pub(crate) async fn reload(&self) -> Result<(), AdsError> {
+        let _alone = self.reloads.one_at_a_time.lock().await;
         let mut snapshot = self.store.begin_read().await?;
+        let changes = stored::changes(&mut snapshot).await?;
         let index = index::load(&mut snapshot, self.encoders.space()).await?;
         snapshot.rollback().await?;
         *self.index.write() = Arc::new(index);
+        self.reloads.done(changes);
         Ok(())
     }
 
     /// One vector for each version, computed behind everything that a person waits for.
-    async fn embed(&self, versions: &[NewVersion]) -> Result<Vec<Embedding>, AdsError> {
+    pub(crate) async fn embed(&self, versions: &[NewVersion]) -> Result<Vec<Embedding>, AdsError> {
         if versions.is_empty() {
             return Ok(Vec::new());
         }

@@ -17,7 +17,9 @@
 
 mod address;
 mod award;
+mod booking;
 mod budget;
+mod catalog;
 mod click_model;
 mod config;
 mod database;
@@ -27,14 +29,18 @@ mod error;
 mod events;
 mod explain;
 mod import;
+#[allow(dead_code, reason = "read by the stages that are being added")]
 mod index;
 mod keywords;
 mod matching;
+mod policy;
 mod relevance;
+mod reload;
 mod report;
 mod sensitive;
 mod slate;
 mod store;
+mod stored;
 #[allow(dead_code, reason = "read by the stages that are being added")]
 mod targeting;
 mod text;
@@ -42,6 +48,8 @@ mod time;
 mod token;
 
 pub use address::DatabaseAddress;
+pub use booking::{Level, Pacing, Review};
+pub use catalog::{Answered, Booked, Decision, Page};
 pub use config::{AdsConfig, ClickPrior, ConfigProblems, Gate, TimeToLive};
 pub use database::{check_database, copy_database};
 pub use decide::AdRequest;

@@ -67,11 +67,15 @@ fn group_stop(group: &Group, campaign: &Campaign, spend: Spend, audience: &Audie
     }
     // `en-US` speaks `en`.
     let lang = audience.lang.and_then(|lang| lang.split(['-', '_']).next()).map(str::to_ascii_lowercase);
-    if !group.languages.is_empty() && lang.is_none_or(|lang| !group.languages.contains(&lang)) {
+    if !group.targeting.languages.is_empty()
+        && lang.is_none_or(|lang| !group.targeting.languages.contains(&lang))
+    {
         return Some(Reason::Language);
     }
     let country = audience.country.map(str::to_ascii_uppercase);
-    if !group.countries.is_empty() && country.is_none_or(|country| !group.countries.contains(&country)) {
+    if !group.targeting.countries.is_empty()
+        && country.is_none_or(|country| !group.targeting.countries.contains(&country))
+    {
         return Some(Reason::Country);
     }
     None

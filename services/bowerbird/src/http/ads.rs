@@ -44,7 +44,7 @@ pub async fn click(State(app): State<App>, Path(token): Path<String>) -> Result<
     Ok((NO_STORE, Redirect::to(&outcome.destination)).into_response())
 }
 
-fn engine(app: &App) -> Result<&AdEngine, Problem> {
+pub(super) fn engine(app: &App) -> Result<&AdEngine, Problem> {
     app.stack.ads.as_ref().ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "not_found", "ads_off", "ads are off: set ads.enabled = true")
     })
