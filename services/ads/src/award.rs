@@ -12,8 +12,8 @@ use crate::explain::{Funnel, Reason};
 use crate::index::AdIndex;
 use crate::learning::Reading;
 use crate::money::{self, Hold, Liability};
-use crate::snapshot::Snapshot;
 use crate::served::{self, Served, kept_query};
+use crate::snapshot::Snapshot;
 use crate::time::{day, millis, millis_after};
 use crate::token::{Billed, nonce};
 use crate::{AdRequest, AdsError};
@@ -188,14 +188,9 @@ pub(crate) fn billed(billing: Billing) -> Billed {
 }
 
 /// What a won slot may cost; `exposure` is the chance of being looked at there.
-fn hold(
-    request: &AdRequest,
-    index: &AdIndex,
-    award: &Award<String>,
-    winner: &Scored,
-    exposure: f64,
-) -> Hold {
-    let clicked = Probability::new(winner.click_probability.get() * exposure).unwrap_or(winner.click_probability);
+fn hold(request: &AdRequest, index: &AdIndex, award: &Award<String>, winner: &Scored, exposure: f64) -> Hold {
+    let clicked =
+        Probability::new(winner.click_probability.get() * exposure).unwrap_or(winner.click_probability);
     let campaign = &index.campaigns[index.groups[index.ads[winner.ad].group].campaign];
     Hold {
         nonce: nonce(request.auction_id, award.slot, &award.id),

@@ -28,6 +28,7 @@ const MAX_HOURS: u16 = 720;
 const MAX_USER_BYTES: usize = 256;
 /// Bytes of one person and scope while it has at most eight hours with impressions and places taken; four more for
 /// each further one. The table is between 7/16 and 7/8 full, so count 74 to 147.
+#[cfg(test)]
 pub(crate) const ENTRY_BYTES: usize = size_of::<((u64, u64), Entry)>();
 
 /// A person, as far as caps know one.
@@ -237,6 +238,7 @@ impl Caps {
     }
 
     /// Persons and scopes that are kept.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }

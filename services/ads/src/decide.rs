@@ -19,10 +19,10 @@ use crate::index::AdIndex;
 use crate::keywords::KeywordMatch;
 use crate::learning::Reading;
 use crate::matching::{self, Match, Question};
+use crate::money;
 use crate::snapshot::Snapshot;
 use crate::text::QueryWords;
 use crate::time::{millis, millis_after};
-use crate::money;
 use crate::token::{Kind, Payload, destination_hash};
 use crate::{AdsError, Degraded, Device, MatchType, NoFill, Slate, Sold, SponsoredBlock, sensitive};
 
@@ -329,7 +329,9 @@ impl Engine {
             );
             let exposure = multipliers.get(award.slot - 1).copied().unwrap_or(1.0);
             let expected = match award.billing {
-                Billing::PerClick => award.price.0 as f64 * winner.click_probability.get() * exposure * 1000.0,
+                Billing::PerClick => {
+                    award.price.0 as f64 * winner.click_probability.get() * exposure * 1000.0
+                }
                 Billing::PerMille => award.price.0 as f64,
             };
             let ad = &index.ads[winner.ad];

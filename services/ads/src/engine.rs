@@ -1,35 +1,40 @@
 //! The engine as callers see it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use bowerbird_models_api::{Embedding, TextRole};
 use bowerbird_scheduler::{Encoders, Priority};
 use jiff::Timestamp;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
 use crate::budget_bits::BudgetBits;
 use crate::caps::{Caps, HoldBook};
 use crate::decision_log;
-use crate::import::{self, NewVersion};
+use crate::import::NewVersion;
 use crate::index::{self, AdIndex};
 use crate::learning::Learning;
+use crate::reload::{self, Reloads};
+use crate::report;
 use crate::snapshot::Snapshot;
 use crate::spending::Spending;
 use crate::store::Store;
+use crate::stored;
+use crate::time::day;
 use crate::token::Keys;
 use crate::traffic::Traffic;
 use crate::writer::Writer;
 use crate::{
     AdRequest, AdsConfig, AdsError, Audit, Books, CampaignReport, ClickOutcome, ConversionOutcome,
-    DatabaseAddress, Decision, EventContext, EventOutcome, ImportReport, ReportBy, ReportRow, Simulation,
-    Slate, Topics, TrafficRow,
+    DatabaseAddress, Decision, EventContext, EventOutcome, ReportBy, ReportRow, Simulation, Slate, Topics,
+    TrafficRow,
 };
 
 /// Chooses ads, keeps budgets and books events. Cheap to clone; all clones share one state.
 #[derive(Clone)]
-pub struct AdEngine(Arc<Engine>);
+pub struct AdEngine(pub(crate) Arc<Engine>);
 
 /// What the stages share.
 pub(crate) struct Engine {
@@ -50,8 +55,10 @@ pub(crate) struct Engine {
     /// Made when the first booking asks for topics.
     pub topics: tokio::sync::OnceCell<Topics>,
     snapshot: RwLock<Arc<Snapshot>>,
-    /// Held during an import: versions are planned before they are written.
-    importing: tokio::sync::Mutex<()>,
+    /// Decisions without an ad by day and reason, not yet in the database.
+    pub no_fill: Mutex<BTreeMap<(String, String), i64>>,
+    /// What is booked has changed, and when it was last read.
+    pub reloads: Reloads,
 }
 
 impl AdEngine {
@@ -90,7 +97,8 @@ impl AdEngine {
             learning: Learning::open(&config, clicks.as_deref())?,
             topics: tokio::sync::OnceCell::new(),
             snapshot: RwLock::new(Arc::new(snapshot)),
-            importing: tokio::sync::Mutex::new(()),
+            reloads: Reloads::default(),
+            no_fill: Mutex::default(),
             config,
             encoders,
             store,
@@ -109,27 +117,9 @@ impl AdEngine {
         tx.commit().await?;
         engine.reload().await?;
         engine.learn_all().await?;
-        Ok(Self(Arc::new(engine)))
-    }
-
-    /// Takes over a document of advertisers (its form is described in the import module of this crate): all of it,
-    /// or nothing and every problem at once. What it does not name stays booked; pause it to stop it. The same
-    /// document again changes nothing.
-    pub async fn import_json(&self, json: &str) -> Result<ImportReport, AdsError> {
-        let engine = &*self.0;
-        let advertisers = import::parse(json, &engine.config.currency).map_err(AdsError::Import)?;
-        let _importing = engine.importing.lock().await;
-        let mut snapshot = engine.store.begin_read().await?;
-        let planned = import::plan(&mut snapshot, advertisers).await?.map_err(AdsError::Import)?;
-        snapshot.rollback().await?;
-        let versions = planned.new_versions();
-        let vectors = engine.embed(&versions).await?;
-        let mut tx = engine.store.begin_write().await?;
-        import::write(&mut tx, &planned).await?;
-        index::store_embeddings(&mut tx, engine.encoders.space(), &versions, &vectors).await?;
-        tx.commit().await?;
-        engine.reload().await?;
-        Ok(planned.report())
+        let engine = Arc::new(engine);
+        reload::watch(&engine);
+        Ok(Self(engine))
     }
 
     /// The ads for `request`, with their prices reserved.
@@ -139,6 +129,11 @@ impl AdEngine {
     pub async fn decide(&self, request: AdRequest) -> Result<Slate, AdsError> {
         let now = request.now;
         let slate = self.0.decide(request).await;
+        if let Ok(slate) = &slate
+            && slate.blocks.is_empty()
+        {
+            *self.0.no_fill.lock().entry((day(now), slate.outcome().to_owned())).or_default() += 1;
+        }
         if self.0.learning.sweep_due(now) {
             let engine = self.0.clone();
             tokio::spawn(async move {
@@ -209,6 +204,7 @@ impl AdEngine {
 
     /// Why decisions of the UTC days `from` to `to` ended without an ad, and how many.
     pub async fn no_fill(&self, from: &str, to: &str) -> Result<Vec<(String, i64)>, AdsError> {
+        self.0.book_no_fill().await?;
         self.0.no_fill(from, to).await
     }
 
@@ -263,12 +259,27 @@ impl AdEngine {
 
     /// Closes the database; calls after that fail.
     pub async fn close(&self) {
+        self.0.reloads.stop();
+        if let Err(error) = self.0.book_no_fill().await {
+            tracing::warn!(error = %crate::error::chain(&error), "counts of decisions without an ad are lost");
+        }
         self.0.save_clicks().await;
         self.0.store.close().await;
     }
 }
 
 impl Engine {
+    /// Writes down how many decisions ended without an ad.
+    pub(crate) async fn book_no_fill(&self) -> Result<(), AdsError> {
+        let counts = std::mem::take(&mut *self.no_fill.lock());
+        if counts.is_empty() {
+            return Ok(());
+        }
+        self.writer
+            .run(move |work| Box::pin(async move { report::add_no_fill(work.db(), &counts).await }))
+            .await
+    }
+
     /// The signing keys as of now.
     pub(crate) fn keys(&self) -> Arc<Keys> {
         self.keys.read().clone()
@@ -279,8 +290,11 @@ impl Engine {
         self.snapshot.read().clone()
     }
 
-    async fn reload(&self) -> Result<(), AdsError> {
+    /// Reads what is booked and serves it from now on.
+    pub(crate) async fn reload(&self) -> Result<(), AdsError> {
+        let _alone = self.reloads.one_at_a_time.lock().await;
         let mut reader = self.store.begin_read().await?;
+        let changes = stored::changes(&mut reader).await?;
         let index = index::load(&mut reader, self.encoders.space()).await?;
         reader.rollback().await?;
         let (budgets, threshold) = (self.budgets.clone(), self.config.semantic_threshold);
@@ -291,6 +305,7 @@ impl Engine {
         }
         *self.snapshot.write() = Arc::new(snapshot);
         self.spending.all_changed();
+        self.reloads.done(changes);
         Ok(())
     }
 
@@ -300,7 +315,7 @@ impl Engine {
     }
 
     /// One vector for each version, computed behind everything that a person waits for.
-    async fn embed(&self, versions: &[NewVersion]) -> Result<Vec<Embedding>, AdsError> {
+    pub(crate) async fn embed(&self, versions: &[NewVersion]) -> Result<Vec<Embedding>, AdsError> {
         if versions.is_empty() {
             return Ok(Vec::new());
         }

@@ -15,6 +15,35 @@ pub enum AdsError {
     /// A document was refused; nothing of it was taken over.
     #[error("{0}")]
     Import(ImportProblems),
+    /// Nothing of that id is booked, or it was removed.
+    #[error("there is no {level} {id}")]
+    NotBooked {
+        /// Which level was asked for, in words.
+        level: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// The id is in use, or was.
+    #[error("there is a {level} {id} already, or there was: give another id, or change that one")]
+    Taken {
+        /// Which level, in words.
+        level: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// Somebody else changed it since the caller read it.
+    #[error("it is at {what} {found}, not at {expected}: read it again")]
+    Stale {
+        /// `revision` or `version`.
+        what: &'static str,
+        /// The one that the caller knows.
+        expected: i64,
+        /// The one it has.
+        found: i64,
+    },
+    /// An idempotency key came again with another body.
+    #[error("this idempotency key came with another body before: use a new key for a new call")]
+    KeyReused,
     /// The request text is longer than a page.
     #[error("text has {found} bytes, the limit is {limit}: send the query or a passage of the page")]
     TextTooLong {

@@ -41,7 +41,8 @@ impl Engine {
 
     /// Counts impressions of the last 30 days under their frequency caps again.
     pub(crate) async fn restore_caps(&self, db: &mut AnyConnection) -> Result<(), AdsError> {
-        let newest: Option<i64> = sqlx::query_scalar("SELECT MAX(at) FROM events").fetch_one(&mut *db).await?;
+        let newest: Option<i64> =
+            sqlx::query_scalar("SELECT MAX(at) FROM events").fetch_one(&mut *db).await?;
         let Some(newest) = newest else { return Ok(()) };
         let rows: Vec<(String, String, String, String, i64)> = sqlx::query_as(
             "SELECT s.person, s.ad, s.campaign, s.advertiser, e.at FROM served s \

@@ -1,4 +1,4 @@
-//! The booked ads in memory: one immutable snapshot, replaced whole after an import.
+//! The booked ads in memory: one immutable snapshot, replaced whole after a change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,20 +8,30 @@ use base64::engine::general_purpose::STANDARD;
 use bowerbird_auction::{Billing, Micros};
 use bowerbird_models_api::{Embedding, EmbeddingSpace};
 
+use crate::AdsError;
+use crate::booking::{self, Booking, Level, Pacing, Review};
 use crate::import::NewVersion;
-use crate::keywords::{Keyword, KeywordIndex};
-use crate::store::Connection;
+use crate::keywords::KeywordIndex;
 use crate::money::Budget;
-use crate::targeting::Bidding;
-use crate::{AdsError, MatchType};
+use crate::store::Connection;
+use crate::stored::{self, Stored, Which};
+use crate::targeting::{Bidding, FrequencyCap, Targeting};
 
 /// Who books.
 pub(crate) struct Advertiser {
     pub id: String,
     pub name: String,
     pub paid_by: String,
+    pub enabled: bool,
     /// Most ever charged to the account; none: no limit.
     pub balance: Option<Micros>,
+    /// IAB Ad Product Taxonomy 2.0.
+    pub category: Option<u32>,
+    /// No ad beside a post with one of them.
+    pub blocked_terms: Vec<String>,
+    /// No ad beside a post by one of them.
+    pub blocked_authors: Vec<String>,
+    pub cap: Option<FrequencyCap>,
 }
 
 /// A budget and the time it may be spent in.
@@ -29,13 +39,17 @@ pub(crate) struct Campaign {
     pub id: String,
     pub advertiser: usize,
     pub daily_budget: Micros,
-    /// Most charged over its whole life; none: no limit.
     pub lifetime_budget: Option<Micros>,
     pub bidding: Bidding,
+    /// With [`Bidding::TargetCpa`].
+    pub target_cpa: Option<Micros>,
+    pub pacing: Pacing,
+    pub cap: Option<FrequencyCap>,
     /// First day, `YYYY-MM-DD`.
     pub starts: Option<String>,
     /// Last day.
     pub ends: Option<String>,
+    /// The campaign and its advertiser are.
     pub enabled: bool,
     /// Positions in [`AdIndex::groups`].
     pub groups: Vec<usize>,
@@ -44,11 +58,14 @@ pub(crate) struct Campaign {
 /// A bid and whom it is for.
 pub(crate) struct Group {
     pub id: String,
+    pub name: String,
     pub campaign: usize,
     pub bid: Micros,
     pub semantic: bool,
-    pub languages: Vec<String>,
-    pub countries: Vec<String>,
+    /// Least cosine of a semantic match, where it differs from the configuration's.
+    pub semantic_threshold: Option<f32>,
+    pub targeting: Targeting,
+    pub enabled: bool,
     /// Positions in [`AdIndex::ads`].
     pub ads: Vec<usize>,
 }
@@ -62,13 +79,18 @@ pub(crate) struct Ad {
     pub text: String,
     pub landing_url: String,
     pub display_url: String,
+    /// Sentences the advertiser vouches for.
+    pub facts: Vec<String>,
+    pub review: Review,
+    pub cap: Option<FrequencyCap>,
+    /// The ad and its ad group are, and the ad is approved.
     pub enabled: bool,
     /// What the models read.
     pub passage: Arc<str>,
     pub embedding: Embedding,
 }
 
-/// Every advertiser, campaign, ad group and ad, each list in the order of ids.
+/// Every advertiser, campaign, ad group and ad that is not removed, each list in the order of ids.
 #[derive(Default)]
 pub(crate) struct AdIndex {
     pub advertisers: Vec<Advertiser>,
@@ -158,118 +180,138 @@ pub(crate) async fn store_embeddings(
     Ok(())
 }
 
-type CampaignRow = (String, String, i64, Option<i64>, String, Option<String>, Option<String>, String);
-type AdRow = (String, String, String, i64, String, String, String, String, String);
-
 /// Reads everything; `db` should be a transaction, so that the parts belong together.
 pub(crate) async fn load(db: &mut Connection, space: &EmbeddingSpace) -> Result<AdIndex, AdsError> {
     let mut index = AdIndex::default();
-    let mut advertiser_at = HashMap::new();
-    let rows: Vec<(String, String, String, Option<i64>)> =
-        sqlx::query_as("SELECT id, name, paid_by, balance_micros FROM advertisers ORDER BY id")
-            .fetch_all(&mut *db)
-            .await?;
-    for (id, name, paid_by, balance) in rows {
-        advertiser_at.insert(id.clone(), index.advertisers.len());
-        index.advertisers.push(Advertiser { id, name, paid_by, balance: balance.map(Micros) });
+    // Positions by id, level after level; what hangs below something removed is left out with it.
+    let mut at: HashMap<String, usize> = HashMap::new();
+    for level in Level::ALL {
+        let parents = std::mem::take(&mut at);
+        let stored = stored::load(db, level, Which::All).await?;
+        let mut vectors = if level == Level::Ad { vectors(db, space).await? } else { HashMap::new() };
+        for Stored { booking, version, verdict, .. } in stored.into_iter().filter(|stored| !stored.removed) {
+            let parent = match booking.parent() {
+                None => 0,
+                Some(id) => match parents.get(id) {
+                    Some(parent) => *parent,
+                    None => continue,
+                },
+            };
+            let id = booking.id().to_owned();
+            let place = match booking {
+                Booking::Advertiser(advertiser) => index.add_advertiser(advertiser),
+                Booking::Campaign(campaign) => index.add_campaign(campaign, parent),
+                Booking::AdGroup(group) => index.add_group(group, parent),
+                Booking::Ad(ad) => {
+                    // A version that has no vector yet is not shown yet.
+                    let Some(vector) = vectors.remove(&id) else { continue };
+                    let damaged = |what: &str| AdsError::Damaged {
+                        what: format!("{what} of ad {id} version {version}"),
+                    };
+                    let version = u32::try_from(version).map_err(|_| damaged("version"))?;
+                    let embedding = decode(&vector, space.dim).ok_or_else(|| damaged("vector"))?;
+                    index.add_ad(ad, parent, version, verdict.review, embedding)
+                }
+            };
+            at.insert(id, place);
+        }
     }
-
-    let mut campaign_at = HashMap::new();
-    let rows: Vec<CampaignRow> = sqlx::query_as(
-        "SELECT id, advertiser, daily_budget_micros, lifetime_budget_micros, bidding, starts, ends, status \
-         FROM campaigns ORDER BY id",
-    )
-    .fetch_all(&mut *db)
-    .await?;
-    for (id, advertiser, budget, life, bidding, starts, ends, status) in rows {
-        let advertiser = *advertiser_at.get(&advertiser).ok_or_else(|| orphan("campaign", &id))?;
-        campaign_at.insert(id.clone(), index.campaigns.len());
-        index.campaigns.push(Campaign {
-            id,
-            advertiser,
-            daily_budget: Micros(budget),
-            lifetime_budget: life.map(Micros),
-            bidding: Bidding::parse(&bidding).ok_or_else(|| orphan("bidding", &bidding))?,
-            starts,
-            ends,
-            enabled: status == "enabled",
-            groups: Vec::new(),
-        });
-    }
-
-    let mut group_at = HashMap::new();
-    let rows: Vec<(String, String, i64, i64, String, String)> = sqlx::query_as(
-        "SELECT id, campaign, bid_micros, CAST(semantic AS INTEGER), languages, countries FROM ad_groups ORDER BY id",
-    )
-    .fetch_all(&mut *db)
-    .await?;
-    let codes = |list: String| list.split(',').filter(|code| !code.is_empty()).map(str::to_owned).collect();
-    for (id, campaign, bid, semantic, languages, countries) in rows {
-        let campaign = *campaign_at.get(&campaign).ok_or_else(|| orphan("ad group", &id))?;
-        index.campaigns[campaign].groups.push(index.groups.len());
-        group_at.insert(id.clone(), index.groups.len());
-        let (languages, countries) = (codes(languages), codes(countries));
-        index.groups.push(Group {
-            id,
-            campaign,
-            bid: Micros(bid),
-            semantic: semantic != 0,
-            languages,
-            countries,
-            ads: Vec::new(),
-        });
-    }
-
-    let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
-        "SELECT ad_group, text, match_type, CAST(negative AS INTEGER) FROM keywords ORDER BY ad_group, text, match_type, negative",
-    )
-    .fetch_all(&mut *db)
-    .await?;
-    for (group, text, match_type, negative) in rows {
-        let at = *group_at.get(&group).ok_or_else(|| orphan("keyword", &text))?;
-        let match_type = MatchType::parse(&match_type).ok_or_else(|| orphan("match type", &match_type))?;
-        index.keywords.add(at, &Keyword { text, match_type, negative: negative != 0 });
-    }
-
-    load_ads(db, space, &group_at, &mut index).await?;
     Ok(index)
 }
 
-async fn load_ads(
-    db: &mut Connection,
-    space: &EmbeddingSpace,
-    group_at: &HashMap<String, usize>,
-    index: &mut AdIndex,
-) -> Result<(), AdsError> {
-    let rows: Vec<AdRow> = sqlx::query_as(
-        "SELECT a.id, a.ad_group, a.status, a.version, v.headline, v.text, v.landing_url, v.display_url, e.vector \
-         FROM ads a JOIN ad_versions v ON v.ad = a.id AND v.version = a.version \
-         JOIN ad_embeddings e ON e.ad = a.id AND e.version = a.version AND e.space = $1 ORDER BY a.id",
+/// Vector of the current version by ad, as text.
+async fn vectors(db: &mut Connection, space: &EmbeddingSpace) -> Result<HashMap<String, String>, AdsError> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT a.id, e.vector FROM ads a \
+         JOIN ad_embeddings e ON e.ad = a.id AND e.version = a.version AND e.space = $1",
     )
     .bind(space.fingerprint())
-    .fetch_all(&mut *db)
+    .fetch_all(db)
     .await?;
-    for (id, group, status, version, headline, text, landing_url, display_url, vector) in rows {
-        let group = *group_at.get(&group).ok_or_else(|| orphan("ad", &id))?;
-        let damaged = |what: &str| AdsError::Damaged { what: format!("{what} of ad {id} version {version}") };
-        let version_number = u32::try_from(version).map_err(|_| damaged("version"))?;
-        let embedding = decode(&vector, space.dim).ok_or_else(|| damaged("vector"))?;
-        let passage = passage(&headline, &text).into();
-        index.groups[group].ads.push(index.ads.len());
-        index.ads.push(Ad {
-            id,
+    Ok(rows.into_iter().collect())
+}
+
+impl AdIndex {
+    fn add_advertiser(&mut self, a: booking::Advertiser) -> usize {
+        self.advertisers.push(Advertiser {
+            id: a.id,
+            name: a.name,
+            paid_by: a.paid_by,
+            enabled: a.enabled,
+            balance: a.balance,
+            category: a.category,
+            blocked_terms: a.blocked_terms,
+            blocked_authors: a.blocked_authors,
+            cap: a.cap,
+        });
+        self.advertisers.len() - 1
+    }
+
+    fn add_campaign(&mut self, c: booking::Campaign, advertiser: usize) -> usize {
+        self.campaigns.push(Campaign {
+            id: c.id,
+            advertiser,
+            daily_budget: c.daily_budget,
+            lifetime_budget: c.lifetime_budget,
+            bidding: c.bidding,
+            target_cpa: c.target_cpa,
+            pacing: c.pacing,
+            cap: c.cap,
+            starts: c.starts,
+            ends: c.ends,
+            enabled: c.enabled,
+            groups: Vec::new(),
+        });
+        self.campaigns.len() - 1
+    }
+
+    fn add_group(&mut self, g: booking::AdGroup, campaign: usize) -> usize {
+        let place = self.groups.len();
+        self.campaigns[campaign].groups.push(place);
+        for keyword in &g.keywords {
+            self.keywords.add(place, keyword);
+        }
+        self.groups.push(Group {
+            id: g.id,
+            name: g.name,
+            campaign,
+            bid: g.bid,
+            semantic: g.semantic,
+            semantic_threshold: g.semantic_threshold.map(|least| least as f32),
+            targeting: g.targeting,
+            enabled: g.enabled,
+            ads: Vec::new(),
+        });
+        place
+    }
+
+    fn add_ad(
+        &mut self,
+        ad: booking::Ad,
+        group: usize,
+        version: u32,
+        review: Review,
+        embedding: Embedding,
+    ) -> usize {
+        let place = self.ads.len();
+        self.groups[group].ads.push(place);
+        self.ads.push(Ad {
+            id: ad.id,
             group,
-            version: version_number,
-            headline,
-            text,
-            landing_url,
-            display_url,
-            enabled: status == "enabled",
-            passage,
+            version,
+            passage: passage(&ad.words.headline, &ad.words.text).into(),
+            headline: ad.words.headline,
+            text: ad.words.text,
+            landing_url: ad.words.landing_url,
+            display_url: ad.words.display_url,
+            facts: ad.words.facts,
+            review,
+            cap: ad.cap,
+            enabled: ad.enabled,
             embedding,
         });
+        place
     }
-    Ok(())
 }
 
 fn decode(vector: &str, dim: usize) -> Option<Embedding> {
@@ -279,8 +321,4 @@ fn decode(vector: &str, dim: usize) -> Option<Embedding> {
         return None;
     }
     Embedding::normalized(values.iter().map(|value| f32::from_le_bytes(*value)).collect()).ok()
-}
-
-fn orphan(kind: &str, id: &str) -> AdsError {
-    AdsError::Damaged { what: format!("{kind} {id} refers to a row that is not there") }
 }

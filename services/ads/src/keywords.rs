@@ -46,7 +46,7 @@ impl Serialize for MatchType {
 }
 
 /// One keyword of an ad group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Keyword {
     pub text: String,
     pub match_type: MatchType,

@@ -147,7 +147,10 @@ impl Engine {
         if self.learning.busy.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let result = self.learn_alone(now).await;
+        let result = match self.book_no_fill().await {
+            Ok(()) => self.learn_alone(now).await,
+            failed => failed,
+        };
         self.learning.busy.store(false, Ordering::Release);
         result
     }
@@ -155,8 +158,10 @@ impl Engine {
     async fn learn_alone(&self, now: Timestamp) -> Result<(), AdsError> {
         let before = millis(now).saturating_sub(PATIENCE_MS);
         loop {
-            let booked =
-                self.writer.run(move |work| Box::pin(async move { without_click(work, before).await })).await?;
+            let booked = self
+                .writer
+                .run(move |work| Box::pin(async move { without_click(work, before).await }))
+                .await?;
             let learnt = self.learn_new().await?;
             if booked < AT_ONCE && learnt < AT_ONCE {
                 return Ok(());

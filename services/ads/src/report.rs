@@ -1,5 +1,7 @@
 //! What happened so far: by campaign, search term, slot, and reason.
 
+use std::collections::BTreeMap;
+
 use bowerbird_auction::Micros;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -242,15 +244,21 @@ impl Engine {
     }
 }
 
-/// Counts one decision without an ad.
-pub(crate) async fn count_no_fill(db: &mut AnyConnection, day: &str, reason: &str) -> Result<(), AdsError> {
-    sqlx::query(
-        "INSERT INTO no_fill (day, reason, decisions) VALUES ($1, $2, 1) \
-         ON CONFLICT (day, reason) DO UPDATE SET decisions = no_fill.decisions + 1",
-    )
-    .bind(day.to_owned())
-    .bind(reason.to_owned())
-    .execute(db)
-    .await?;
+/// Adds decisions without an ad, counted by day and reason.
+pub(crate) async fn add_no_fill(
+    db: &mut AnyConnection,
+    counts: &BTreeMap<(String, String), i64>,
+) -> Result<(), AdsError> {
+    for ((day, reason), count) in counts {
+        sqlx::query(
+            "INSERT INTO no_fill (day, reason, decisions) VALUES ($1, $2, $3) \
+             ON CONFLICT (day, reason) DO UPDATE SET decisions = no_fill.decisions + excluded.decisions",
+        )
+        .bind(day.clone())
+        .bind(reason.clone())
+        .bind(*count)
+        .execute(&mut *db)
+        .await?;
+    }
     Ok(())
 }

@@ -28,6 +28,18 @@ pub enum NoFill {
     NoSlot,
 }
 
+impl NoFill {
+    /// `page_sensitive`, `empty_text`, `sensitive_text` or `no_slot`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::PageSensitive => "page_sensitive",
+            Self::EmptyText => "empty_text",
+            Self::SensitiveText { .. } => "sensitive_text",
+            Self::NoSlot => "no_slot",
+        }
+    }
+}
+
 /// By subject: lower case, singular, separated by commas; each may be several words in a row.
 const TERMS: &[&str] = &[
     // Self-harm and despair.

@@ -95,3 +95,15 @@ pub struct Slate {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explain: Option<Explain>,
 }
+
+impl Slate {
+    /// How it ended: `filled`, or why it is empty: the reason of the refusal, `no_time`, or `no_campaign_fits`.
+    pub fn outcome(&self) -> &'static str {
+        match (&self.no_fill, self.degraded) {
+            _ if !self.blocks.is_empty() => "filled",
+            (Some(reason), _) => reason.as_str(),
+            (None, Some(_)) => "no_time",
+            (None, None) => "no_campaign_fits",
+        }
+    }
+}

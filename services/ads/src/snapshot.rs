@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bowerbird_vector::{FlatCodes, VectorError};
 use roaring::RoaringBitmap;
 
+use crate::booking::Review;
 use crate::budget_bits::BudgetBits;
 use crate::caps::{Scope, Scopes};
 use crate::eligibility::{Eligibility, Held, Terms};
@@ -53,16 +54,16 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Files `ads`. Where a group says nothing, meaning calls its ads up from `threshold` on.
     pub fn new(ads: AdIndex, budgets: Arc<BudgetBits>, threshold: f32) -> Result<Self, VectorError> {
-        let targeting: Vec<Targeting> = ads
-            .groups
-            .iter()
-            .map(|group| Targeting {
-                languages: group.languages.iter().cloned().collect(),
-                countries: group.countries.iter().cloned().collect(),
-                ..Targeting::default()
-            })
-            .collect();
-        Self::with(ads, targeting, HashMap::new(), budgets, threshold)
+        let targeting: Vec<Targeting> = ads.groups.iter().map(|group| group.targeting.clone()).collect();
+        let caps = (0..ads.ads.len()).filter_map(|at| {
+            let ad = &ads.ads[at];
+            let campaign = &ads.campaigns[ads.groups[ad.group].campaign];
+            let account = &ads.advertisers[campaign.advertiser];
+            let caps = AdCaps { ad: ad.cap, campaign: campaign.cap, account: account.cap };
+            (caps != AdCaps::default()).then_some((at, caps))
+        });
+        let caps = caps.collect();
+        Self::with(ads, targeting, caps, budgets, threshold)
     }
 
     /// As [`Snapshot::new`], with the targeting of each group and the caps of ads.
@@ -89,7 +90,7 @@ impl Snapshot {
         }
         let poor = (0..ads.campaigns.len()).filter(|campaign| {
             let campaign = &ads.campaigns[*campaign];
-            let least = campaign.groups.iter().map(|group| ads.groups[*group].bid).min();
+            let least = campaign.groups.iter().map(|group| ads.event_bid(*group)).min();
             least.is_some_and(|least| least > campaign.daily_budget)
         });
         let poor = poor.collect();
@@ -99,7 +100,10 @@ impl Snapshot {
         let terms = ad_at.iter().map(|ad| terms(&ads, &targeting, &numbers, *ad as usize));
         let eligibility = Eligibility::build(budgets, terms);
         Ok(Self {
-            thresholds: vec![threshold; ads.ads.len()],
+            thresholds: ad_at
+                .iter()
+                .map(|ad| ads.groups[ads.ads[*ad as usize].group].semantic_threshold.unwrap_or(threshold))
+                .collect(),
             ad_at,
             place_of,
             ads: Arc::new(ads),
@@ -150,13 +154,20 @@ fn places(ads: &AdIndex, targeting: &[Targeting]) -> Vec<u32> {
 
 /// What holds a campaign back as a whole.
 pub(crate) fn campaign_held(ads: &AdIndex, campaign: usize) -> Option<Held> {
-    (!ads.campaigns[campaign].enabled).then_some(Held::Campaign)
+    let booked = &ads.campaigns[campaign];
+    if !ads.advertisers[booked.advertiser].enabled {
+        return Some(Held::Account);
+    }
+    (!booked.enabled).then_some(Held::Campaign)
 }
 
 fn terms<'a>(ads: &'a AdIndex, targeting: &'a [Targeting], budgets: &[u32], ad: usize) -> Terms<'a> {
     let group = ads.ads[ad].group;
     let campaign = ads.groups[group].campaign;
-    let held = campaign_held(ads, campaign).or((!ads.ads[ad].enabled).then_some(Held::Ad));
+    let held = campaign_held(ads, campaign)
+        .or((!ads.groups[group].enabled).then_some(Held::Group))
+        .or((!ads.ads[ad].enabled).then_some(Held::Ad))
+        .or((ads.ads[ad].review != Review::Approved).then_some(Held::Review));
     Terms {
         budget: budgets[campaign],
         starts: ads.campaigns[campaign].starts.as_deref(),

@@ -34,7 +34,11 @@ pub(crate) struct Changed {
 
 impl Default for Spending {
     fn default() -> Self {
-        Self { balances: RwLock::default(), next_expiry_ms: AtomicI64::new(i64::MAX), changed: Mutex::default() }
+        Self {
+            balances: RwLock::default(),
+            next_expiry_ms: AtomicI64::new(i64::MAX),
+            changed: Mutex::default(),
+        }
     }
 }
 
@@ -127,13 +131,5 @@ impl Spending {
             .iter()
             .zip(budget.limits())
             .all(|(scope, limit)| certain.fits(&balances.get(scope).copied().unwrap_or_default(), limit))
-    }
-
-    /// Settled money of a campaign on `day`.
-    pub fn settled(&self, campaign: &str, day: &str) -> Micros {
-        self.balances
-            .read()
-            .get(&format!("day/{day}/{campaign}"))
-            .map_or(Micros::ZERO, |balance| balance.settled)
     }
 }

@@ -23,7 +23,7 @@ use rand::rngs::OsRng;
 use sqlx::ConnectOptions;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{Any, AnyConnection, AnyPool, Executor, SqlSafeStr, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor, SqlSafeStr, Transaction};
 use url::Url;
 
 use crate::config::MAX_TTL;
@@ -71,6 +71,10 @@ impl Store {
             DatabaseAddress::Postgres(url) => (Kind::Postgres, url.clone()),
         };
         let options = AnyConnectOptions::from_url(&url)?;
+        if kind == Kind::Postgres {
+            // A pool would try again until it gives up, and not say why.
+            options.connect().await?.close().await?;
+        }
         let pool = |size: u32, settings: &'static str| {
             AnyPoolOptions::new().max_connections(size).acquire_timeout(WAIT).after_connect(
                 move |connection, _| async move { connection.execute(settings).await.map(drop) }.boxed(),
@@ -90,7 +94,15 @@ impl Store {
         // Writers of PostgreSQL queue for its lock, so that another process gets its turn.
         let writer =
             pool(if kind == Kind::Sqlite { 1 } else { 4 }, write).connect_with(options.clone()).await?;
-        migrations().run(&writer).await?;
+        match kind {
+            Kind::Sqlite => {
+                // Under the lock of a writer: sqlx has none here, and another process may be opening the same file.
+                let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+                migrations().run_direct(None, &mut *tx, false).await?;
+                tx.commit().await?;
+            }
+            Kind::Postgres => migrations().run(&writer).await?,
+        }
         let reader = pool(readers, read).connect_with(options).await?;
         Ok(Self { reader, writer, kind })
     }
@@ -216,6 +228,7 @@ fn migrations() -> Migrator {
         step(2, "money", include_str!("../migrations/0002_money.sql")),
         step(3, "campaigns", include_str!("../migrations/0003_campaigns.sql")),
         step(4, "ledger", include_str!("../migrations/0004_ledger.sql")),
+        step(5, "reviews", include_str!("../migrations/0005_reviews.sql")),
     ])
 }
 

@@ -15,6 +15,7 @@ use rand::{Rng, SeedableRng};
 use roaring::RoaringBitmap;
 
 use crate::audience::Audience;
+use crate::booking::{Pacing, Review};
 use crate::budget_bits::BudgetBits;
 use crate::caps::{Caps, UserHash};
 use crate::eligibility::{stop, topic_stop};
@@ -280,7 +281,12 @@ fn bookings(rng: &mut SmallRng, size: Size, vectors: &Vectors, words: &[String])
             id: format!("advertiser-{at}"),
             name: format!("advertiser-{at}"),
             paid_by: String::new(),
+            enabled: true,
             balance: None,
+            category: None,
+            blocked_terms: Vec::new(),
+            blocked_authors: Vec::new(),
+            cap: None,
         });
     }
     let day = |rng: &mut SmallRng, share| {
@@ -293,6 +299,9 @@ fn bookings(rng: &mut SmallRng, size: Size, vectors: &Vectors, words: &[String])
             daily_budget: Micros(1_000_000_000),
             lifetime_budget: None,
             bidding: Bidding::ManualCpc,
+            target_cpa: None,
+            pacing: Pacing::default(),
+            cap: None,
             starts: day(rng, 0.2),
             ends: day(rng, 0.2),
             enabled: rng.random_bool(0.95),
@@ -306,8 +315,10 @@ fn bookings(rng: &mut SmallRng, size: Size, vectors: &Vectors, words: &[String])
             campaign: at / 2,
             bid: Micros(500_000),
             semantic: rng.random_bool(0.7),
-            languages: Vec::new(),
-            countries: Vec::new(),
+            name: String::new(),
+            semantic_threshold: None,
+            targeting: Targeting::default(),
+            enabled: true,
             ads: Vec::new(),
         });
     }
@@ -323,6 +334,9 @@ fn bookings(rng: &mut SmallRng, size: Size, vectors: &Vectors, words: &[String])
             landing_url: String::new(),
             display_url: String::new(),
             enabled: rng.random_bool(0.97),
+            review: Review::Approved,
+            cap: None,
+            facts: Vec::new(),
             passage: "".into(),
             embedding: vectors.one(rng),
         });

@@ -477,16 +477,34 @@ pub struct AdsArgs {
     pub what: AdsCommand,
 }
 
+/// Form of a file of ads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AdsFormat {
+    /// Nested, with every field.
+    Json,
+    /// One flat table with a row an advertiser, campaign, ad group, keyword or ad.
+    Csv,
+}
+
 /// What to do with ads.
 #[derive(Debug, Subcommand)]
 pub enum AdsCommand {
-    /// Load advertisers, campaigns, ad groups and ads from a JSON file; repeating it changes nothing.
+    /// Load advertisers, campaigns, ad groups and ads from a file, JSON or a table (.csv); repeating it changes nothing.
     Import {
         /// Where posts, indexes and ads are kept.
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
         /// The file.
         file: PathBuf,
+    },
+    /// Print everything that is booked, so that `import` takes it.
+    Export {
+        /// Where posts, indexes and ads are kept.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = AdsFormat::Json)]
+        format: AdsFormat,
     },
     /// Budget, spend, impressions and clicks of every campaign.
     Report {

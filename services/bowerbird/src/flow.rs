@@ -150,12 +150,7 @@ pub fn is_sensitive(hits: &[Hit]) -> bool {
 /// Sponsored blocks for `text`; `None` when ads are off. A failed decision is an empty slot with its reason, never a
 /// failed page.
 pub async fn sponsored(stack: &Stack, text: &str, page_sensitive: bool, explain: bool) -> Option<Sponsored> {
-    let body = DecideBody {
-        slots: stack.config.ads.slots,
-        page_sensitive,
-        explain,
-        ..DecideBody::new(text)
-    };
+    let body = DecideBody { slots: stack.config.ads.slots, page_sensitive, explain, ..DecideBody::new(text) };
     match decide(stack, &body).await {
         Ok(sponsored) => Some(sponsored),
         Err(error) => {

@@ -1,307 +1,174 @@
 //! The advertiser document, checked.
 //!
 //! ```json
-//! {"advertisers": [{"id": "acme", "name": "Acme", "paid_by": "Acme Ltd", "campaigns": [{
-//!   "id": "acme-shoes", "name": "Shoes", "daily_budget_micros": 20000000, "currency": "USD",
-//!   "starts": "2026-01-01", "ends": "2026-12-31", "status": "enabled", "ad_groups": [{
-//!     "id": "acme-running", "bid_micros": 900000, "semantic": true, "languages": ["en"], "countries": ["US"],
+//! {"advertisers": [{"id": "acme", "name": "Acme", "paid_by": "Acme Ltd", "category": 1551, "balance_micros": 900000000,
+//!   "blocked_terms": ["recall"], "blocked_authors": ["rival"], "frequency_cap": {"impressions": 20, "hours": 168},
+//!   "campaigns": [{
+//!   "id": "acme-shoes", "name": "Shoes", "daily_budget_micros": 20000000, "lifetime_budget_micros": 400000000,
+//!   "currency": "USD", "starts": "2026-01-01", "ends": "2026-12-31", "status": "enabled", "bidding": "target_cpa",
+//!   "target_cpa_micros": 9000000, "pacing": "even", "frequency_cap": {"impressions": 5, "hours": 24}, "ad_groups": [{
+//!     "id": "acme-running", "name": "Running", "status": "enabled", "bid_micros": 900000, "semantic": true,
+//!     "semantic_threshold": 0.6, "languages": ["en"], "countries": ["US"], "excluded_countries": [],
+//!     "devices": ["phone"], "hours": [8, 9, 32, 33], "topics": [483], "excluded_topics": [],
 //!     "keywords": [{"text": "running shoes", "match_type": "phrase"},
 //!                  {"text": "free", "match_type": "broad", "negative": true}],
-//!     "ads": [{"id": "acme-1", "headline": "Shoes that run", "text": "Light and cushioned.",
-//!              "landing_url": "https://acme.example/run", "display_url": "acme.example/run"}]}]}]}]}
+//!     "ads": [{"id": "acme-1", "headline": "Shoes that run", "text": "Light and cushioned.", "status": "enabled",
+//!              "landing_url": "https://acme.example/run", "display_url": "acme.example/run",
+//!              "facts": ["Weighs 215 g."], "frequency_cap": {"impressions": 2, "hours": 24},
+//!              "assets": [{"kind": "image", "url": "https://acme.example/a.png", "alt": "A shoe"}]}]}]}]}]}
 //! ```
 //!
-//! `paid_by` is the name when left out; `starts`, `ends`, `languages` and `countries` do not limit when left out;
-//! `status` is `enabled` or `paused`; `semantic` is false and `display_url` the host when left out. Days are UTC,
-//! both inclusive.
+//! `id` and what a level has no default for must be there: names of advertisers and campaigns, `daily_budget_micros`,
+//! `currency`, `bid_micros`, `headline`, `text`, `landing_url`. `paid_by` is the name when left out, `display_url` the
+//! host, `bidding` `manual_cpc`, `pacing` `even`, `status` `enabled`, `semantic` false; everything else does not limit
+//! when left out. Days are UTC, both inclusive; hours are those of the week from Monday 0:00 UTC.
+//!
+//! An ad may state `review` and `review_reason`, as an export does; it is checked against the policy when it does not.
 
-use std::collections::{BTreeSet, HashMap};
+use bowerbird_auction::Micros;
 
-use bowerbird_auction::MAX_BID;
-
-use super::fields::{Fields, Node};
-use super::{ImportProblems, ImportReport, is_known_currency, rules};
-use crate::MatchType;
-use crate::keywords::{Keyword, MAX_WORDS};
-use crate::text::words;
+use super::fields::Node;
+use super::reading::{Place, Reading};
+use super::{ImportProblems, ImportReport};
+use crate::booking::{AdGroup, Booking, Campaign, Level, Review};
+use crate::targeting::Bidding;
 
 const MAX_ADVERTISERS: usize = 10_000;
-const MAX_CAMPAIGNS: usize = 1000;
-const MAX_GROUPS: usize = 1000;
-const MAX_KEYWORDS: usize = 1000;
-const MAX_KEYWORD_CHARS: usize = 80;
-const MAX_ADS: usize = 100;
-const MAX_TARGETS: usize = 250;
 
-/// An advertiser as booked.
-pub(crate) struct Advertiser {
-    pub id: String,
-    pub name: String,
-    pub paid_by: String,
-    pub campaigns: Vec<Campaign>,
-}
+/// Fields of an advertiser, without its campaigns.
+pub(crate) const ADVERTISER: &[&str] = &[
+    "id",
+    "name",
+    "paid_by",
+    "status",
+    "category",
+    "balance_micros",
+    "blocked_terms",
+    "blocked_authors",
+    "frequency_cap",
+];
+/// Fields of a campaign, without its ad groups.
+pub(crate) const CAMPAIGN: &[&str] = &[
+    "id",
+    "name",
+    "daily_budget_micros",
+    "lifetime_budget_micros",
+    "currency",
+    "starts",
+    "ends",
+    "status",
+    "bidding",
+    "target_cpa_micros",
+    "pacing",
+    "frequency_cap",
+];
+/// Fields of an ad group, without its ads.
+pub(crate) const AD_GROUP: &[&str] = &[
+    "id",
+    "name",
+    "status",
+    "bid_micros",
+    "semantic",
+    "semantic_threshold",
+    "languages",
+    "countries",
+    "excluded_countries",
+    "devices",
+    "hours",
+    "topics",
+    "excluded_topics",
+    "keywords",
+];
+/// Fields of an ad.
+pub(crate) const AD: &[&str] =
+    &["id", "status", "headline", "text", "landing_url", "display_url", "facts", "assets", "frequency_cap"];
+/// What the operator decided about an ad: in documents only, never from an advertiser.
+pub(crate) const REVIEW: [&str; 2] = ["review", "review_reason"];
 
-/// A campaign as booked.
-pub(crate) struct Campaign {
-    pub id: String,
+/// One thing of a document.
+pub(crate) struct Item {
+    /// Where it stands.
     pub path: String,
-    pub name: String,
-    pub daily_budget_micros: i64,
-    pub currency: String,
-    pub starts: Option<String>,
-    pub ends: Option<String>,
-    pub status: &'static str,
-    pub groups: Vec<Group>,
+    pub booking: Booking,
+    /// A review that the document states.
+    pub review: Option<(Review, String)>,
 }
 
-/// An ad group as booked.
-pub(crate) struct Group {
-    pub id: String,
-    pub path: String,
-    pub bid_micros: i64,
-    pub semantic: bool,
-    pub languages: BTreeSet<String>,
-    pub countries: BTreeSet<String>,
-    pub keywords: Vec<Keyword>,
-    pub ads: Vec<Ad>,
-}
-
-/// An ad as booked.
-pub(crate) struct Ad {
-    pub id: String,
-    pub path: String,
-    pub headline: String,
-    pub text: String,
-    pub landing_url: String,
-    pub display_url: String,
-    pub status: &'static str,
-}
-
-struct Reading<'c> {
-    problems: ImportProblems,
-    /// First place of each (kind, id).
-    ids: HashMap<(&'static str, String), String>,
-    currency: &'c str,
-}
-
-/// The advertisers of `json`, or everything that is wrong with it. `currency` is the engine's.
-pub(crate) fn parse(json: &str, currency: &str) -> Result<Vec<Advertiser>, ImportProblems> {
-    let mut reading = Reading { problems: ImportProblems::default(), ids: HashMap::new(), currency };
+/// The things of `json`, parents before children, or everything that is wrong with it. `currency` is the engine's.
+pub(crate) fn parse(json: &str, currency: &str) -> Result<Vec<Item>, ImportProblems> {
+    let mut reading = Reading::new(currency);
     let problems = &mut reading.problems;
     let root = Node::document(json, problems).and_then(|node| node.fields(&["advertisers"], problems));
     let nodes = root.map(|root| root.list("advertisers", MAX_ADVERTISERS, problems)).unwrap_or_default();
     if nodes.is_empty() && reading.problems.problems.is_empty() {
         reading.problems.push("$.advertisers", "", "is missing or empty: list at least one advertiser");
     }
-    let advertisers = nodes.iter().filter_map(|node| reading.advertiser(node)).collect();
-    reading.problems.or(advertisers)
+    for node in &nodes {
+        reading.advertiser(node, Place::Nested(""));
+    }
+    reading.finish()
 }
 
-/// What is in `advertisers`, for the report.
-pub(super) fn count(advertisers: &[Advertiser]) -> ImportReport {
-    let campaigns = || advertisers.iter().flat_map(|a| &a.campaigns);
-    let groups = || campaigns().flat_map(|c| &c.groups);
-    ImportReport {
-        advertisers: advertisers.len(),
-        campaigns: campaigns().count(),
-        ad_groups: groups().count(),
-        keywords: groups().map(|g| g.keywords.len()).sum(),
-        ads: groups().map(|g| g.ads.len()).sum(),
-        new_versions: 0,
+/// One thing as a document of its own that names its parent, or everything that is wrong with it.
+pub(crate) fn parse_one(level: Level, json: &str, currency: &str) -> Result<Booking, ImportProblems> {
+    let mut reading = Reading::new(currency);
+    if let Some(node) = Node::document(json, &mut reading.problems) {
+        reading.flat(level, &node, false);
     }
+    let mut items = reading.finish()?;
+    items.pop().map(|item| item.booking).ok_or_else(|| {
+        let mut problems = ImportProblems::default();
+        problems.push("$", "", "is empty");
+        problems
+    })
 }
 
-impl Reading<'_> {
-    fn id(&mut self, kind: &'static str, fields: &Fields<'_>) -> Option<String> {
-        let id = fields.string("id", &mut self.problems)?;
-        let path = fields.path_of("id");
-        if !rules::id(&id, &path, &mut self.problems) {
-            return None;
-        }
-        if let Some(first) = self.ids.get(&(kind, id.clone())) {
-            self.problems.push(
-                path,
-                &id,
-                format!("is the id of another {kind} too, at {first}: ids are unique"),
-            );
-        } else {
-            self.ids.insert((kind, id.clone()), path);
-        }
-        Some(id)
-    }
+/// Fields of `level` that `parse_one` knows.
+pub(crate) fn known_fields(level: Level) -> Vec<&'static str> {
+    let own = match level {
+        Level::Advertiser => ADVERTISER,
+        Level::Campaign => CAMPAIGN,
+        Level::AdGroup => AD_GROUP,
+        Level::Ad => AD,
+    };
+    own.iter().copied().chain(level.parent().map(Level::as_str)).collect()
+}
 
-    fn checked(
-        &mut self,
-        fields: &Fields<'_>,
-        name: &str,
-        rule: fn(&str, &str, &mut ImportProblems),
-    ) -> Option<String> {
-        let value = fields.string(name, &mut self.problems)?;
-        rule(&value, &fields.path_of(name), &mut self.problems);
-        Some(value)
-    }
-
-    fn status(&mut self, fields: &Fields<'_>) -> &'static str {
-        match fields.optional_string("status", &mut self.problems).as_deref() {
-            None | Some("enabled") => "enabled",
-            Some("paused") => "paused",
-            Some(other) => {
-                self.problems.push(fields.path_of("status"), other, "expected enabled or paused");
-                "paused"
+/// What is in `items`, for the report.
+pub(super) fn count(items: &[Item]) -> ImportReport {
+    let mut report = ImportReport::default();
+    for item in items {
+        match &item.booking {
+            Booking::Advertiser(_) => report.advertisers += 1,
+            Booking::Campaign(_) => report.campaigns += 1,
+            Booking::AdGroup(group) => {
+                report.ad_groups += 1;
+                report.keywords += group.keywords.len();
             }
+            Booking::Ad(_) => report.ads += 1,
         }
     }
+    report
+}
 
-    fn advertiser(&mut self, node: &Node<'_>) -> Option<Advertiser> {
-        let fields = node.fields(&["id", "name", "paid_by", "campaigns"], &mut self.problems)?;
-        let id = self.id("advertiser", &fields);
-        let name = self.checked(&fields, "name", rules::name);
-        let paid_by = fields.optional_string("paid_by", &mut self.problems).or_else(|| name.clone());
-        if let Some(paid_by) = &paid_by {
-            rules::name(paid_by, &fields.path_of("paid_by"), &mut self.problems);
-        }
-        let nodes = fields.list("campaigns", MAX_CAMPAIGNS, &mut self.problems);
-        let campaigns = nodes.iter().filter_map(|node| self.campaign(node)).collect();
-        Some(Advertiser { id: id?, name: name?, paid_by: paid_by?, campaigns })
+/// Why a click or a thousand impressions of `group` could never be paid by `campaign`.
+pub(crate) fn unpayable(group: &AdGroup, campaign: &Campaign) -> Option<String> {
+    let (bid, budget) = (group.bid, campaign.daily_budget);
+    if campaign.bidding == Bidding::Cpm {
+        let each = Micros(bid.0.saturating_add(999) / 1000);
+        return (each > budget).then(|| {
+            format!(
+                "is above a thousand times the daily budget of {budget}: no impression could ever be paid"
+            )
+        });
     }
-
-    fn campaign(&mut self, node: &Node<'_>) -> Option<Campaign> {
-        let known =
-            ["id", "name", "daily_budget_micros", "currency", "starts", "ends", "status", "ad_groups"];
-        let fields = node.fields(&known, &mut self.problems)?;
-        let id = self.id("campaign", &fields);
-        let name = self.checked(&fields, "name", rules::name);
-        let budget = fields.micros("daily_budget_micros", 1, MAX_BID.0, &mut self.problems);
-        let currency = fields.string("currency", &mut self.problems);
-        if let Some(code) = &currency {
-            let path = fields.path_of("currency");
-            if !is_known_currency(code) {
-                self.problems.push(path, code, "expected an ISO 4217 code such as USD or EUR");
-            } else if code != self.currency {
-                let message = format!("auctions here run in {}: book in that currency", self.currency);
-                self.problems.push(path, code, message);
-            }
-        }
-        let (starts, ends) = self.dates(&fields);
-        let status = self.status(&fields);
-        let nodes = fields.list("ad_groups", MAX_GROUPS, &mut self.problems);
-        let groups = nodes.iter().filter_map(|node| self.group(node, budget)).collect();
-        Some(Campaign {
-            id: id?,
-            path: node.path.clone(),
-            name: name?,
-            daily_budget_micros: budget?,
-            currency: currency?,
-            starts,
-            ends,
-            status,
-            groups,
-        })
-    }
-
-    fn dates(&mut self, fields: &Fields<'_>) -> (Option<String>, Option<String>) {
-        let mut read = |name: &str| {
-            let value = fields.optional_string(name, &mut self.problems)?;
-            rules::day(&value, &fields.path_of(name), &mut self.problems)
-        };
-        let (starts, ends) = (read("starts"), read("ends"));
-        if let (Some(starts), Some(ends)) = (starts, ends)
-            && ends < starts
-        {
-            let message = format!("is before starts, {starts}: swap the two");
-            self.problems.push(fields.path_of("ends"), &ends.to_string(), message);
-        }
-        (starts.map(|day| day.to_string()), ends.map(|day| day.to_string()))
-    }
-
-    fn group(&mut self, node: &Node<'_>, daily_budget: Option<i64>) -> Option<Group> {
-        let known = ["id", "bid_micros", "semantic", "languages", "countries", "keywords", "ads"];
-        let fields = node.fields(&known, &mut self.problems)?;
-        let id = self.id("ad group", &fields);
-        let bid = fields.micros("bid_micros", 1, MAX_BID.0, &mut self.problems);
-        if let (Some(bid), Some(budget)) = (bid, daily_budget)
-            && bid > budget
-        {
-            let message = format!("is above the daily budget of {budget}: no click could ever be paid");
-            self.problems.push(fields.path_of("bid_micros"), &bid.to_string(), message);
-        }
-        let semantic = fields.optional_bool("semantic", false, &mut self.problems);
-        let languages = self.codes(&fields, "languages", false, "language (ISO 639-1) such as en");
-        let countries = self.codes(&fields, "countries", true, "country (ISO 3166-1) such as US");
-        let nodes = fields.list("keywords", MAX_KEYWORDS, &mut self.problems);
-        let mut seen = BTreeSet::new();
-        let mut keywords = Vec::new();
-        for node in &nodes {
-            let Some(keyword) = self.keyword(node) else { continue };
-            if seen.insert((keyword.text.clone(), keyword.match_type, keyword.negative)) {
-                keywords.push(keyword);
-            } else {
-                self.problems.push(&node.path, &keyword.text, "is listed twice in this ad group: keep one");
-            }
-        }
-        let nodes = fields.list("ads", MAX_ADS, &mut self.problems);
-        let ads = nodes.iter().filter_map(|node| self.ad(node)).collect();
-        let path = node.path.clone();
-        Some(Group { id: id?, path, bid_micros: bid?, semantic, languages, countries, keywords, ads })
-    }
-
-    fn codes(&mut self, fields: &Fields<'_>, name: &str, upper: bool, what: &str) -> BTreeSet<String> {
-        let values = fields.strings(name, MAX_TARGETS, &mut self.problems);
-        let check =
-            |(path, value): (String, String)| rules::code(&value, upper, what, &path, &mut self.problems);
-        values.into_iter().filter_map(check).collect()
-    }
-
-    fn keyword(&mut self, node: &Node<'_>) -> Option<Keyword> {
-        let fields = node.fields(&["text", "match_type", "negative"], &mut self.problems)?;
-        let text = fields.string("text", &mut self.problems);
-        if let Some(text) = &text {
-            let found = words(text, MAX_WORDS + 1).len();
-            let path = fields.path_of("text");
-            if found == 0 {
-                self.problems.push(path, text, "is an empty keyword: write at least one word");
-            } else if found > MAX_WORDS || text.chars().count() > MAX_KEYWORD_CHARS {
-                let message =
-                    format!("is too long: at most {MAX_WORDS} words and {MAX_KEYWORD_CHARS} characters");
-                self.problems.push(path, text, message);
-            }
-        }
-        let name = fields.string("match_type", &mut self.problems);
-        let match_type = name.as_deref().and_then(MatchType::parse);
-        if let (Some(name), None) = (&name, match_type) {
-            self.problems.push(fields.path_of("match_type"), name, "expected exact, phrase or broad");
-        }
-        let negative = fields.optional_bool("negative", false, &mut self.problems);
-        Some(Keyword { text: text?, match_type: match_type?, negative })
-    }
-
-    fn ad(&mut self, node: &Node<'_>) -> Option<Ad> {
-        let fields = node.fields(
-            &["id", "headline", "text", "landing_url", "display_url", "status"],
-            &mut self.problems,
-        )?;
-        let id = self.id("ad", &fields);
-        let headline = self.checked(&fields, "headline", rules::headline);
-        let text = self.checked(&fields, "text", rules::text);
-        let landing = fields.string("landing_url", &mut self.problems);
-        let landing = landing
-            .and_then(|url| rules::landing_url(&url, &fields.path_of("landing_url"), &mut self.problems));
-        let shown = fields.optional_string("display_url", &mut self.problems);
-        if let (Some(shown), Some(landing)) = (&shown, &landing) {
-            rules::display_url(shown, landing, &fields.path_of("display_url"), &mut self.problems);
-        }
-        let status = self.status(&fields);
-        let landing = landing?;
-        let display_url = shown.unwrap_or_else(|| landing.host_str().unwrap_or_default().to_owned());
-        let landing_url = landing.to_string();
-        let path = node.path.clone();
-        Some(Ad { id: id?, path, headline: headline?, text: text?, landing_url, display_url, status })
-    }
+    (bid > budget).then(|| format!("is above the daily budget of {budget}: no click could ever be paid"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::booking::Pacing;
     use proptest::prelude::*;
 
     /// A good document with one value replaced.
@@ -320,17 +187,23 @@ mod tests {
 
     #[test]
     fn a_good_document_is_read_with_its_defaults() {
-        let advertisers = parse(&with("", ""), "USD").unwrap_or_else(|problems| panic!("{problems}"));
-        assert_eq!(advertisers[0].paid_by, "A");
-        let campaign = &advertisers[0].campaigns[0];
-        assert_eq!(campaign.status, "enabled");
-        assert_eq!(campaign.groups[0].ads[0].display_url, "a.example");
-        let report = count(&advertisers);
+        let items = parse(&with("", ""), "USD").unwrap_or_else(|problems| panic!("{problems}"));
+        let [advertiser, campaign, group, ad] = items.as_slice() else { panic!("four things") };
+        let Booking::Advertiser(advertiser) = &advertiser.booking else { panic!("parents come first") };
+        assert_eq!((advertiser.paid_by.as_str(), advertiser.enabled), ("A", true));
+        let Booking::Campaign(campaign) = &campaign.booking else { panic!("parents come first") };
+        assert_eq!((campaign.bidding, campaign.pacing), (Bidding::ManualCpc, Pacing::Even));
+        let Booking::AdGroup(group) = &group.booking else { panic!("parents come first") };
+        assert_eq!((group.campaign.as_str(), group.keywords.len()), ("c", 1));
+        let Booking::Ad(ad) = &ad.booking else { panic!("parents come first") };
+        assert_eq!((ad.group.as_str(), ad.words.display_url.as_str()), ("g", "a.example"));
+        let report = count(&items);
         assert_eq!((report.advertisers, report.campaigns, report.keywords, report.ads), (1, 1, 1, 1));
     }
 
     #[test]
     fn each_mistake_is_named_with_its_place() {
+        const A: &str = "$.advertisers[0]";
         const C: &str = "$.advertisers[0].campaigns[0]";
         const G: &str = "$.advertisers[0].campaigns[0].ad_groups[0]";
         let check = |replace: &str, by: &str, path: String, part: &str| {
@@ -344,14 +217,15 @@ mod tests {
             check(bid, &format!("\"bid_micros\":{bad}"), format!("{G}.bid_micros"), "whole number of micros");
         }
         check(bid, "\"bid_micros\":5000001", format!("{G}.bid_micros"), "above the daily budget");
-        check(bid, "\"bid\":1", format!("{G}.bid"), "unknown field");
+        check(bid, "\"bid\":1", format!("{G}.bid"), "did you mean bid_micros?");
         check(bid, "\"bid\":1", format!("{G}.bid_micros"), "is missing");
         check("5000000", "1000000000000001", format!("{C}.daily_budget_micros"), "whole number of micros");
         check("\"USD\"", "\"DOLLAR\"", format!("{C}.currency"), "ISO 4217");
         check("\"USD\"", "\"EUR\"", format!("{C}.currency"), "run in USD");
         check("2026-01-31", "2025-12-31", format!("{C}.ends"), "before starts");
         check("2026-01-01", "January", format!("{C}.starts"), "expected a day");
-        check("\"en\"", "\"english\"", format!("{G}.languages[0]"), "two-letter");
+        check("\"en\"", "\"english\"", format!("{G}.languages[0]"), "ISO 639-1");
+        check("\"US\"", "\"UK\"", format!("{G}.countries[0]"), "ISO 3166-1");
         check("\"US\"", "7", format!("{G}.countries[0]"), "expected a string");
         check("\"shoes\"", "\"  \"", format!("{G}.keywords[0].text"), "empty keyword");
         check("\"shoes\"", "\"🙂\"", format!("{G}.keywords[0].text"), "empty keyword");
@@ -360,6 +234,75 @@ mod tests {
         check("\"H\"", &long, format!("{G}.ads[0].headline"), "41 characters, the limit is 40");
         check("https:", "http:", format!("{G}.ads[0].landing_url"), "expected https");
         check("https://", "https://me:pw@", format!("{G}.ads[0].landing_url"), "password");
+        let also = |field: &str| format!("\"semantic\":true,{field}");
+        for (field, place, part) in [
+            (r#""semantic_threshold":1.5"#, "semantic_threshold", "number from -1 to 1"),
+            (r#""semantic_threshold":1e999"#, "semantic_threshold", "number from -1 to 1"),
+            (r#""devices":["watch"]"#, "devices[0]", "desktop, phone, tablet or tv"),
+            (r#""hours":[168]"#, "hours[0]", "0 to 167"),
+            (r#""hours":[1.5]"#, "hours[0]", "0 to 167"),
+            (r#""topics":[65000]"#, "topics[0]", "no topic"),
+            (r#""topics":[1],"excluded_topics":[1]"#, "excluded_topics", "keep one"),
+            (r#""excluded_countries":["us"]"#, "excluded_countries", "keep one"),
+            (r#""name":"two\nlines""#, "name", "line break"),
+        ] {
+            check("\"semantic\":true", &also(field), format!("{G}.{place}"), part);
+        }
+        let campaign = |field: &str| format!("\"currency\":\"USD\",{field}");
+        for (field, place, part) in [
+            (r#""lifetime_budget_micros":4999999"#, "lifetime_budget_micros", "under the daily budget"),
+            (r#""lifetime_budget_micros":0"#, "lifetime_budget_micros", "whole number of micros"),
+            (r#""bidding":"max""#, "bidding", "maximise_clicks or target_cpa"),
+            (r#""bidding":"target_cpa""#, "target_cpa_micros", "is missing"),
+            (r#""target_cpa_micros":1"#, "target_cpa_micros", "target_cpa only"),
+            (r#""pacing":"fast""#, "pacing", "even or asap"),
+            (r#""frequency_cap":{"impressions":0,"hours":24}"#, "frequency_cap.impressions", "1 to 255"),
+            (r#""frequency_cap":{"impressions":256,"hours":24}"#, "frequency_cap.impressions", "1 to 255"),
+            (r#""frequency_cap":{"impressions":3,"hours":721}"#, "frequency_cap.hours", "1 to 720"),
+            (r#""frequency_cap":{"impressions":3}"#, "frequency_cap.hours", "is missing"),
+            (r#""frequency_cap":3"#, "frequency_cap", "expected an object"),
+        ] {
+            check("\"currency\":\"USD\"", &campaign(field), format!("{C}.{place}"), part);
+        }
+        let ad = |field: &str| format!("\"text\":\"T\",{field}");
+        let long = "x".repeat(201);
+        let asset = r#"{"kind":"image","url":"https://a.example/i.png","alt":"A"}"#;
+        for (field, place, part) in [
+            (format!("\"facts\":[\"{long}\"]"), "facts[0]", "limit is 200"),
+            (format!("\"facts\":[{}\"x\"]", "\"x\",".repeat(20)), "facts", "limit is 20"),
+            (r#""facts":["x","x"]"#.into(), "facts[1]", "listed twice"),
+            (format!("\"assets\":[{}{asset}]", format!("{asset},").repeat(8)), "assets", "limit is 8"),
+            (
+                r#""assets":[{"kind":"image","url":"http://a.example/i.png","alt":"A"}]"#.into(),
+                "assets[0].url",
+                "https",
+            ),
+            (
+                r#""assets":[{"kind":"film","url":"https://a.example/i","alt":"A"}]"#.into(),
+                "assets[0].kind",
+                "logo",
+            ),
+            (
+                r#""assets":[{"kind":"logo","url":"https://a.example/i"}]"#.into(),
+                "assets[0].alt",
+                "is missing",
+            ),
+            (r#""display_url":"b.example""#.into(), "display_url", "host of the landing page"),
+            (r#""review":"fine""#.into(), "review", "under_review or disapproved"),
+        ] {
+            check("\"text\":\"T\"", &ad(&field), format!("{G}.ads[0].{place}"), part);
+        }
+        for (field, place, part) in [
+            (r#""category":0"#, "category", "1 to 99999"),
+            (r#""balance_micros":-1"#, "balance_micros", "whole number of micros"),
+            (r#""blocked_terms":[" "]"#, "blocked_terms[0]", "empty keyword"),
+            (r#""blocked_authors":["a","a"]"#, "blocked_authors[1]", "listed twice"),
+            (r#""status":"gone""#, "status", "enabled or paused"),
+        ] {
+            check("\"name\":\"A\"", &format!("\"name\":\"A\",{field}"), format!("{A}.{place}"), part);
+        }
+        let hundred_kilobytes = format!("\"{}\"", "w ".repeat(50_000));
+        check("\"shoes\"", &hundred_kilobytes, format!("{G}.keywords[0].text"), "too long");
         check("\"semantic\":true", "\"semantic\":1", format!("{G}.semantic"), "true or false");
         check(
             "\"name\":\"C\"",
@@ -390,6 +333,32 @@ mod tests {
         assert_eq!(problems.problems.len(), 4, "{problems}");
         for bad in ["", "[]", "{}", "{\"advertisers\":[]}", "null", "{\"advertisers\":{}}", "\u{0}"] {
             assert!(parse(bad, "USD").is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_bid_for_a_thousand_impressions_is_held_against_one() {
+        let cpm = with("\"currency\":\"USD\"", "\"currency\":\"USD\",\"bidding\":\"cpm\"");
+        let bid = |micros: &str| cpm.replace("\"bid_micros\":1000000", &format!("\"bid_micros\":{micros}"));
+        assert!(parse(&bid("5000000000"), "USD").is_ok());
+        assert!(parse(&bid("5000000001"), "USD").is_err());
+    }
+
+    #[test]
+    fn one_thing_names_its_parent_and_no_review() {
+        let ad = r#"{"id":"x","ad_group":"g","headline":"H","text":"T","landing_url":"https://a.example/"}"#;
+        assert_eq!(
+            parse_one(Level::Ad, ad, "USD").map(|b| b.parent().map(str::to_owned)),
+            Ok(Some("g".into()))
+        );
+        for bad in [
+            ad.replace("\"ad_group\":\"g\",", ""),
+            ad.replace("\"id\"", "\"review\":\"approved\",\"id\""),
+            ad.replace("\"id\":\"x\"", "\"id\":\"x\",\"campaigns\":[]"),
+            "[]".into(),
+            String::new(),
+        ] {
+            assert!(parse_one(Level::Ad, &bad, "USD").is_err(), "{bad}");
         }
     }
 

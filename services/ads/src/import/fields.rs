@@ -10,7 +10,16 @@ use serde_json::value::RawValue;
 
 use super::ImportProblems;
 
+/// What is said of a field or column that is none of `known`.
+pub(super) fn unknown(name: &str, known: &[&str]) -> String {
+    let alike = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
+    let nearest = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|near| alike(near) >= 0.4);
+    let hint = nearest.map_or(String::new(), |near| format!(" did you mean {near}?"));
+    format!("unknown field:{hint} known are {}", known.join(", "))
+}
+
 /// A value and where it stands.
+#[derive(Clone)]
 pub(super) struct Node<'a> {
     pub path: String,
     raw: &'a RawValue,
@@ -47,10 +56,15 @@ impl<'de> Deserialize<'de> for Entries<'de> {
 impl<'a> Node<'a> {
     /// The whole document; a syntax error is the only problem that can be reported then.
     pub fn document(json: &'a str, problems: &mut ImportProblems) -> Option<Self> {
+        Self::object(json, "$".into(), problems)
+    }
+
+    /// The JSON object in `json`, which stands at `path`.
+    pub fn object(json: &'a str, path: String, problems: &mut ImportProblems) -> Option<Self> {
         match serde_json::from_str::<&RawValue>(json) {
-            Ok(raw) => Some(Self { path: "$".into(), raw }),
+            Ok(raw) => Some(Self { path, raw }),
             Err(error) => {
-                problems.push("$", "", format!("is not JSON: {error}"));
+                problems.push(path, "", format!("is not JSON: {error}"));
                 None
             }
         }
@@ -65,7 +79,7 @@ impl<'a> Node<'a> {
         for (at, (name, value)) in entries.iter().enumerate() {
             let path = || format!("{}.{name}", self.path);
             if !known.contains(&name.as_str()) {
-                problems.push(path(), value.get(), format!("unknown field: known are {}", known.join(", ")));
+                problems.push(path(), value.get(), unknown(name, known));
             } else if entries[..at].iter().any(|(earlier, _)| earlier == name) {
                 problems.push(path(), value.get(), "written twice: keep one");
             }
@@ -73,7 +87,36 @@ impl<'a> Node<'a> {
         Some(Fields { path: self.path.clone(), entries })
     }
 
-    fn string(&self, problems: &mut ImportProblems) -> Option<String> {
+    fn micros(&self, from: i64, to: i64, problems: &mut ImportProblems) -> Option<i64> {
+        self.integer(from, to, problems, || {
+            format!(
+                "expected a whole number of micros (millionths of the currency unit) from {from} to {to}, \
+                 written without point or exponent: 1500000 is 1.50"
+            )
+        })
+    }
+
+    /// A whole number within `from..=to`.
+    pub fn whole(&self, from: i64, to: i64, problems: &mut ImportProblems) -> Option<i64> {
+        self.integer(from, to, problems, || format!("expected a whole number from {from} to {to}"))
+    }
+
+    fn integer(
+        &self,
+        from: i64,
+        to: i64,
+        problems: &mut ImportProblems,
+        expected: impl FnOnce() -> String,
+    ) -> Option<i64> {
+        let text = self.raw.get();
+        let value = text.parse::<i64>().ok().filter(|value| (from..=to).contains(value));
+        if value.is_none() {
+            problems.push(&self.path, text, expected());
+        }
+        value
+    }
+
+    pub fn string(&self, problems: &mut ImportProblems) -> Option<String> {
         let parsed = serde_json::from_str::<String>(self.raw.get()).ok();
         if parsed.is_none() {
             problems.push(&self.path, self.raw.get(), "expected a string");
@@ -89,12 +132,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A field that may be left out; `null` counts as left out.
-    fn optional(&self, name: &str) -> Option<Node<'a>> {
+    pub fn optional(&self, name: &str) -> Option<Node<'a>> {
         let (_, raw) = self.entries.iter().find(|(known, raw)| known == name && raw.get() != "null")?;
         Some(Node { path: self.path_of(name), raw })
     }
 
-    fn required(&self, name: &str, problems: &mut ImportProblems) -> Option<Node<'a>> {
+    pub fn required(&self, name: &str, problems: &mut ImportProblems) -> Option<Node<'a>> {
         let found = self.optional(name);
         if found.is_none() {
             problems.push(self.path_of(name), "", "is missing");
@@ -112,19 +155,45 @@ impl<'a> Fields<'a> {
 
     /// An integer within `from..=to`, written without point or exponent.
     pub fn micros(&self, name: &str, from: i64, to: i64, problems: &mut ImportProblems) -> Option<i64> {
-        let node = self.required(name, problems)?;
-        let text = node.raw.get();
-        match text.parse::<i64>() {
-            Ok(value) if (from..=to).contains(&value) => Some(value),
-            _ => {
-                let message = format!(
-                    "expected a whole number of micros (millionths of the currency unit) from {from} to {to}, \
-                     written without point or exponent: 1500000 is 1.50"
-                );
-                problems.push(&node.path, text, message);
-                None
-            }
+        self.required(name, problems)?.micros(from, to, problems)
+    }
+
+    /// [`Fields::micros`] that may be left out.
+    pub fn optional_micros(
+        &self,
+        name: &str,
+        from: i64,
+        to: i64,
+        problems: &mut ImportProblems,
+    ) -> Option<i64> {
+        self.optional(name)?.micros(from, to, problems)
+    }
+
+    /// A whole number within `from..=to` that may be left out.
+    pub fn optional_whole(
+        &self,
+        name: &str,
+        from: i64,
+        to: i64,
+        problems: &mut ImportProblems,
+    ) -> Option<i64> {
+        self.optional(name)?.whole(from, to, problems)
+    }
+
+    /// A number within `from..=to` that may be left out.
+    pub fn optional_number(
+        &self,
+        name: &str,
+        from: f64,
+        to: f64,
+        problems: &mut ImportProblems,
+    ) -> Option<f64> {
+        let node = self.optional(name)?;
+        let value = serde_json::from_str::<f64>(node.raw.get()).ok().filter(|v| (from..=to).contains(v));
+        if value.is_none() {
+            problems.push(&node.path, node.raw.get(), format!("expected a number from {from} to {to}"));
         }
+        value
     }
 
     pub fn optional_bool(&self, name: &str, default: bool, problems: &mut ImportProblems) -> bool {

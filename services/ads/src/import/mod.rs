@@ -1,17 +1,25 @@
-//! One JSON document of advertisers into the database: all or nothing, every problem at once.
+//! What advertisers book, from JSON or a table into the database and back: all or nothing, every problem at once.
 
+mod ad;
 mod apply;
+mod campaign;
 mod document;
+mod export;
 mod fields;
+mod group;
+mod reading;
 mod rules;
+mod table;
 
 use std::fmt;
 
 use serde::Serialize;
 
-pub(crate) use apply::{NewVersion, plan, write};
-pub(crate) use document::parse;
-pub(crate) use rules::is_known_currency;
+pub(crate) use apply::{Change, NewVersion, plan, write};
+pub(crate) use document::{Item, known_fields, parse, parse_one, unpayable};
+pub(crate) use export::{Tree, fields};
+pub(crate) use rules::{has_hidden, is_known_currency};
+pub(crate) use table::{parse as parse_table, write as write_table};
 
 /// One thing wrong with a document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -91,4 +99,8 @@ pub struct ImportReport {
     pub ads: usize,
     /// Ads that are new or whose text or landing page changed, so that they got a new version.
     pub new_versions: usize,
+    /// Ads in the document that somebody has to look at before they are shown.
+    pub under_review: usize,
+    /// Ads in the document that are not shown.
+    pub disapproved: usize,
 }

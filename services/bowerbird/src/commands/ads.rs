@@ -3,7 +3,7 @@
 use anyhow::Context;
 
 use super::open;
-use crate::cli::AdsCommand;
+use crate::cli::{AdsCommand, AdsFormat};
 use crate::config::Config;
 use crate::progress::Bars;
 use crate::stack::{Parts, Stack};
@@ -23,11 +23,12 @@ pub async fn run(config: &Config, command: AdsCommand) -> anyhow::Result<()> {
                 "{} has {size} bytes, the limit is {MAX_FILE_BYTES}",
                 file.display()
             );
-            let json =
+            let text =
                 std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let table = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
             let stack = Stack::open(config, &data_dir, parts, &Bars::default()).await?;
             let ads = stack.ads.as_ref().context("ads are off: set ads.enabled = true")?;
-            let report = ads.import_json(&json).await?;
+            let report = if table { ads.import_csv(&text).await? } else { ads.import_json(&text).await? };
             println!("{}", serde_json::to_string_pretty(&report)?);
         }
         AdsCommand::Audit { data_dir, json } => {
@@ -48,8 +49,15 @@ pub async fn run(config: &Config, command: AdsCommand) -> anyhow::Result<()> {
                     );
                 }
             }
-            anyhow::ensure!(audit.compared > 0, "nothing was compared: no ad was ever shown from this directory");
-            anyhow::ensure!(audit.passed(), "{} differences: the books are not right", audit.differences.len());
+            anyhow::ensure!(
+                audit.compared > 0,
+                "nothing was compared: no ad was ever shown from this directory"
+            );
+            anyhow::ensure!(
+                audit.passed(),
+                "{} differences: the books are not right",
+                audit.differences.len()
+            );
         }
         AdsCommand::RotateKey { data_dir } => {
             let stack = open(config, &data_dir, parts).await?;
@@ -67,6 +75,15 @@ pub async fn run(config: &Config, command: AdsCommand) -> anyhow::Result<()> {
                 }
             }
             println!("{gone} decisions taken out of the log");
+        }
+        AdsCommand::Export { data_dir, format } => {
+            let stack = open(config, &data_dir, parts).await?;
+            let ads = stack.ads.as_ref().context("ads are off: set ads.enabled = true")?;
+            let text = match format {
+                AdsFormat::Json => ads.export_json().await?,
+                AdsFormat::Csv => ads.export_csv().await?,
+            };
+            println!("{}", text.trim_end());
         }
         AdsCommand::Report { data_dir, json } => {
             let stack = open(config, &data_dir, parts).await?;

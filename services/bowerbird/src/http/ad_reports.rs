@@ -60,7 +60,9 @@ impl ReportQuery {
         let from = day("from", &self.from, to.saturating_sub(Span::new().days(30)))?;
         let span = from.until(to).map_or(0, |span| i64::from(span.get_days()));
         if from > to || span > MAX_DAYS {
-            let message = format!("from {from} to {to} is no span of at most {MAX_DAYS} days: put the earlier day first");
+            let message = format!(
+                "from {from} to {to} is no span of at most {MAX_DAYS} days: put the earlier day first"
+            );
             return Err(Problem::invalid("invalid_span", "from", message));
         }
         Ok((from.to_string(), to.to_string()))
@@ -77,7 +79,11 @@ pub async fn report(
     let by = query.by.as_deref().unwrap_or("campaign");
     let by = ReportBy::parse(by).ok_or_else(|| {
         let known: Vec<&str> = ReportBy::ALL.iter().map(|by| by.as_str()).collect();
-        Problem::invalid("unknown_report", "by", format!("by is {by:?}, expected one of {}", known.join(", ")))
+        Problem::invalid(
+            "unknown_report",
+            "by",
+            format!("by is {by:?}, expected one of {}", known.join(", ")),
+        )
     })?;
     let (from, to) = query.days()?;
     let rows = engine(&app)?.report(by, query.campaign.as_deref(), &from, &to).await?;
@@ -151,12 +157,21 @@ pub async fn simulate(
 ) -> Result<Json<Simulation>, Problem> {
     let days = query.days.unwrap_or(7);
     if !(1..=30).contains(&days) {
-        return Err(Problem::invalid("days_out_of_range", "days", format!("days is {days}, expected 1 to 30")));
+        return Err(Problem::invalid(
+            "days_out_of_range",
+            "days",
+            format!("days is {days}, expected 1 to 30"),
+        ));
     }
     let since = Timestamp::now().as_millisecond() - days * 86_400_000;
     let found = engine(&app)?.simulate(&id, since).await?;
     found.map(Json).ok_or_else(|| {
-        Problem::new(StatusCode::NOT_FOUND, "not_found", "unknown_campaign", format!("there is no campaign {id}"))
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "unknown_campaign",
+            format!("there is no campaign {id}"),
+        )
     })
 }
 
@@ -176,6 +191,7 @@ pub async fn convert(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<ConversionOutcome>, Problem> {
-    let signature = headers.get("x-bowerbird-signature").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let signature =
+        headers.get("x-bowerbird-signature").and_then(|value| value.to_str().ok()).unwrap_or_default();
     Ok(Json(engine(&app)?.convert(&body, signature, Timestamp::now()).await?))
 }

@@ -3,6 +3,7 @@
 pub mod ad_reports;
 pub mod ads;
 pub mod answer;
+pub mod catalog;
 pub mod chat;
 pub mod json;
 pub mod models;
@@ -79,6 +80,15 @@ pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
         .route("/v1/campaigns/{id}/simulation", get(ad_reports::simulate))
         .route("/v1/ledger/audit", get(ad_reports::audit))
         .route("/openrtb2/auction", post(openrtb::auction))
+        .route("/v1/advertisers", catalog::advertisers::all())
+        .route("/v1/advertisers/{id}", catalog::advertisers::one())
+        .route("/v1/campaigns", catalog::campaigns::all())
+        .route("/v1/campaigns/{id}", catalog::campaigns::one())
+        .route("/v1/ad_groups", catalog::ad_groups::all())
+        .route("/v1/ad_groups/{id}", catalog::ad_groups::one())
+        .route("/v1/ads", catalog::ads::all())
+        .route("/v1/ads/{id}", catalog::ads::one())
+        .route("/v1/ads/{id}/review", post(catalog::review))
         .route("/v1/posts/{id}", get(posts::get).patch(posts::patch).delete(posts::delete))
         .route("/v1/snapshots", get(snapshots::list).post(snapshots::take))
         .route("/v1/snapshots/{name}", delete(snapshots::delete))

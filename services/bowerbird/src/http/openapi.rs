@@ -4,6 +4,7 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use crate::http::{ad_reports, ads, answer, chat, models, openrtb, ops, posts, search, snapshots, suggest};
+use crate::http::{ads, answer, catalog, chat, models, ops, posts, search, snapshots, suggest};
 
 /// The interface.
 #[derive(OpenApi)]
@@ -32,6 +33,27 @@ use crate::http::{ad_reports, ads, answer, chat, models, openrtb, ops, posts, se
         models::rerank_v2,
         models::rerank_tei,
         ads::decide,
+        catalog::advertisers::create,
+        catalog::advertisers::list,
+        catalog::advertisers::read,
+        catalog::advertisers::change,
+        catalog::advertisers::remove,
+        catalog::campaigns::create,
+        catalog::campaigns::list,
+        catalog::campaigns::read,
+        catalog::campaigns::change,
+        catalog::campaigns::remove,
+        catalog::ad_groups::create,
+        catalog::ad_groups::list,
+        catalog::ad_groups::read,
+        catalog::ad_groups::change,
+        catalog::ad_groups::remove,
+        catalog::ads::create,
+        catalog::ads::list,
+        catalog::ads::read,
+        catalog::ads::change,
+        catalog::ads::remove,
+        catalog::review,
         ads::impression,
         ads::click,
         ad_reports::explain,

@@ -6,7 +6,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bowerbird_ads::AdsError;
+use bowerbird_ads::{AdsError, ImportProblems};
 use bowerbird_answer::AnswerError;
 use bowerbird_live::LiveError;
 use bowerbird_models_api::ModelError;
@@ -15,7 +15,10 @@ use bowerbird_search::SearchError;
 
 use crate::snapshots::SnapshotError;
 use crate::stack::chain;
-use crate::wire::error::{ErrorBody, ErrorDetail};
+use crate::wire::error::{ErrorBody, ErrorDetail, FieldProblem};
+
+/// Most problems of one body that are told.
+const MAX_PROBLEMS: usize = 100;
 
 /// An error on its way to a client.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,7 @@ pub struct Problem {
     code: &'static str,
     message: String,
     param: Option<String>,
+    problems: Vec<FieldProblem>,
     retry_after_s: Option<u32>,
 }
 
@@ -38,8 +42,27 @@ impl Problem {
             code,
             message: message.into(),
             param: (!param.is_empty()).then(|| param.to_owned()),
+            problems: Vec::new(),
             retry_after_s: None,
         }
+    }
+
+    /// Everything that is wrong with a body of ads.
+    fn of_fields(problems: ImportProblems) -> Self {
+        // The whole body stands at `$`.
+        let param = |path: &str| path.strip_prefix("$.").unwrap_or(path).to_owned();
+        let total = problems.problems.len() + problems.left_out;
+        let problems: Vec<FieldProblem> = problems
+            .problems
+            .into_iter()
+            .take(MAX_PROBLEMS)
+            .map(|p| FieldProblem { param: param(&p.path), found: p.found, message: p.message })
+            .collect();
+        let first = problems.first().map_or(("", ""), |p| (p.param.as_str(), p.message.as_str()));
+        let more = if total > 1 { format!(" (and {} more, see problems)", total - 1) } else { String::new() };
+        let mut problem = Self::invalid("invalid_ads", first.0, format!("{} {}{more}", first.0, first.1));
+        problem.problems = problems;
+        problem
     }
 
     /// Any other situation.
@@ -49,7 +72,15 @@ impl Problem {
         code: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        Self { status, kind, code, message: message.into(), param: None, retry_after_s: None }
+        Self {
+            status,
+            kind,
+            code,
+            message: message.into(),
+            param: None,
+            problems: Vec::new(),
+            retry_after_s: None,
+        }
     }
 
     /// The same, naming the field at fault.
@@ -91,6 +122,7 @@ impl Problem {
                 r#type: self.kind.into(),
                 message: self.message.clone(),
                 param: self.param.clone(),
+                problems: self.problems.clone(),
                 request_id: request_id.into(),
             },
         }
@@ -228,7 +260,25 @@ impl From<AnswerError> for Problem {
 impl From<AdsError> for Problem {
     fn from(error: AdsError) -> Self {
         match error {
-            AdsError::Import(_) => Self::invalid("invalid_ads", "", error.to_string()),
+            AdsError::Import(problems) => Self::of_fields(problems),
+            AdsError::NotBooked { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "not_found", "booking_not_found", error.to_string())
+            }
+            AdsError::Taken { .. } => {
+                Self::new(StatusCode::CONFLICT, "invalid_request", "id_taken", error.to_string()).at("id")
+            }
+            AdsError::Stale { what: "revision", .. } => {
+                let status = StatusCode::PRECONDITION_FAILED;
+                Self::new(status, "invalid_request", "stale_revision", error.to_string()).at("If-Match")
+            }
+            AdsError::Stale { what, .. } => {
+                Self::new(StatusCode::CONFLICT, "invalid_request", "stale_version", error.to_string())
+                    .at(what)
+            }
+            AdsError::KeyReused => {
+                let (status, code) = (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused");
+                Self::new(status, "invalid_request", code, error.to_string()).at("Idempotency-Key")
+            }
             AdsError::TextTooLong { .. } => Self::invalid("query_too_long", "q", error.to_string()),
             AdsError::UserKey { .. } => Self::invalid("user_out_of_range", "user", error.to_string()),
             AdsError::TooManyTopics { .. } => Self::invalid("too_many_topics", "topics", error.to_string()),

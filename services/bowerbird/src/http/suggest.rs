@@ -69,7 +69,10 @@ pub async fn forget(
 }
 
 /// The parameters of the query string, by name; any other is refused.
-fn parameters<const N: usize>(uri: &Uri, names: [&str; N]) -> Result<[Option<String>; N], Problem> {
+pub(super) fn parameters<const N: usize>(
+    uri: &Uri,
+    names: [&str; N],
+) -> Result<[Option<String>; N], Problem> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|error| Problem::invalid("malformed_query", "", error.to_string()))?;
     let mut values = [const { None }; N];

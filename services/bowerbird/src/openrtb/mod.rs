@@ -111,7 +111,10 @@ pub fn openings<'r>(request: &'r BidRequest, currency: &str) -> Result<Vec<Openi
             asset.required == 1 && !known
         });
         if let Some(asset) = unknown {
-            why = format!("imp {}: asset {} is required and is no title, sponsor, text or display URL", imp.id, asset.id);
+            why = format!(
+                "imp {}: asset {} is required and is no title, sponsor, text or display URL",
+                imp.id, asset.id
+            );
             continue;
         }
         openings.push(Opening { imp, form });
@@ -123,9 +126,9 @@ pub fn openings<'r>(request: &'r BidRequest, currency: &str) -> Result<Vec<Openi
 pub fn deadline(request: &BidRequest, begun: Instant) -> Result<Instant, (NoBid, String)> {
     let tmax = match request.tmax {
         None | Some(0) => DEFAULT_TMAX,
-        Some(ms) => u64::try_from(ms).map(Duration::from_millis).map_err(|_| {
-            (NoBid::Invalid, format!("tmax is {ms}, expected milliseconds"))
-        })?,
+        Some(ms) => u64::try_from(ms)
+            .map(Duration::from_millis)
+            .map_err(|_| (NoBid::Invalid, format!("tmax is {ms}, expected milliseconds")))?,
     };
     match tmax.min(MAX_TMAX).checked_sub(MARGIN).filter(|left| *left > Duration::from_millis(5)) {
         Some(left) => Ok(begun + left),
@@ -219,7 +222,11 @@ pub fn response(
         }
     }
     if seatbid.is_empty() {
-        return no_bid(&request.id, NoBid::NoMatch, "no bid reaches the floor, or none has a text short enough for the place");
+        return no_bid(
+            &request.id,
+            NoBid::NoMatch,
+            "no bid reaches the floor, or none has a text short enough for the place",
+        );
     }
     BidResponse {
         id: request.id.clone(),
@@ -258,7 +265,8 @@ fn markup(form: &NativeRequest, block: &SponsoredBlock, base: &str, test: bool) 
             Some(json!({"id": asset.id, "data": {"type": data.r#type, "value": value}}))
         })
         .collect();
-    let mut native = json!({"ver": "1.2", "assets": assets, "link": {"url": format!("{base}{}", block.click_url)}});
+    let mut native =
+        json!({"ver": "1.2", "assets": assets, "link": {"url": format!("{base}{}", block.click_url)}});
     if !test {
         native["eventtrackers"] =
             json!([{"event": 1, "method": 1, "url": format!("{base}{}", block.impression_url)}]);
@@ -298,7 +306,10 @@ mod tests {
 
     fn refused(change: impl FnOnce(&mut Value)) -> Option<NoBid> {
         let request = request(change);
-        openings(&request, "USD").err().or_else(|| deadline(&request, Instant::now()).err()).map(|(why, _)| why)
+        openings(&request, "USD")
+            .err()
+            .or_else(|| deadline(&request, Instant::now()).err())
+            .map(|(why, _)| why)
     }
 
     #[test]
@@ -306,9 +317,16 @@ mod tests {
         let asked = ad_request(&request(|_| {}), 1, Timestamp::UNIX_EPOCH, Instant::now());
         assert_eq!(asked.text, "running shoes", "what was searched for, and nothing beside it");
         assert_eq!((asked.country.as_deref(), asked.lang.as_deref()), (Some("US"), Some("en")));
-        assert_eq!((asked.device, asked.user.as_deref(), asked.test), (Some(Device::Phone), Some("u1"), false));
+        assert_eq!(
+            (asked.device, asked.user.as_deref(), asked.test),
+            (Some(Device::Phone), Some("u1"), false)
+        );
         let child = request(|r| r["regs"]["coppa"] = json!(1));
-        assert_eq!(ad_request(&child, 1, Timestamp::UNIX_EPOCH, Instant::now()).user, None, "nothing of a child");
+        assert_eq!(
+            ad_request(&child, 1, Timestamp::UNIX_EPOCH, Instant::now()).user,
+            None,
+            "nothing of a child"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod ads;
 pub mod answer;
+pub mod catalog;
 pub mod chat;
 pub mod error;
 pub mod explain;
