@@ -3,8 +3,9 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use crate::http::{ad_reports, ads, answer, chat, models, openrtb, ops, posts, search, snapshots, suggest};
-use crate::http::{ads, answer, catalog, chat, models, ops, posts, search, snapshots, suggest};
+use crate::http::{
+    ad_reports, ads, answer, catalog, chat, models, openrtb, ops, posts, search, snapshots, suggest,
+};
 
 /// The interface.
 #[derive(OpenApi)]
