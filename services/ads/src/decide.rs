@@ -24,7 +24,9 @@ use crate::snapshot::Snapshot;
 use crate::text::QueryWords;
 use crate::time::{millis, millis_after};
 use crate::token::{Kind, Payload, destination_hash};
-use crate::{AdsError, Degraded, Device, MatchType, NoFill, Slate, Sold, SponsoredBlock, sensitive};
+use crate::{
+    AdsError, Degraded, Device, MatchType, Neighbour, NoFill, Slate, Sold, SponsoredBlock, beside, sensitive,
+};
 
 /// Longest request text, in bytes.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
@@ -55,6 +57,8 @@ pub struct AdRequest {
     pub topics: Option<Vec<u16>>,
     /// Slots to fill; more than the configuration has count as that many.
     pub slots: usize,
+    /// Posts that the ads would stand beside; the first eight are judged.
+    pub beside: Vec<Neighbour>,
     /// Domains whose advertisers are not accepted, lower case; subdomains count.
     pub blocked_domains: Vec<String>,
     /// Nothing is held, kept or billed, and links lead nowhere that counts.
@@ -83,6 +87,7 @@ impl AdRequest {
             user: None,
             topics: None,
             slots: 1,
+            beside: Vec::new(),
             blocked_domains: Vec::new(),
             test: false,
             page_sensitive: false,
@@ -121,7 +126,8 @@ impl Engine {
         let index = snapshot.ads.clone();
         let mut funnel = Funnel::default();
 
-        let refused = sensitive::unsafe_for_ads(&request.text, request.page_sensitive);
+        let refused = sensitive::unsafe_for_ads(&request.text, request.page_sensitive)
+            .or_else(|| beside::listed(&request));
         if let Some(reason) = refused.or((request.slots == 0).then_some(NoFill::NoSlot)) {
             return Ok(unfilled(&request, &index, funnel, reason));
         }
@@ -142,6 +148,9 @@ impl Engine {
             }
             return Ok(slate(&request, &index, Vec::new(), funnel, Some(Degraded::Embedding)));
         };
+        if let Some(reason) = beside::unsafe_text(self.safety, &request.text, &embedding) {
+            return Ok(unfilled(&request, &index, funnel, reason));
+        }
         if snapshot.eligibility.asks_topics() {
             audience.topics = self.topics_of(&request, &embedding);
             snapshot.eligibility.narrow_topics(&mut eligible, &audience.topics);
@@ -149,6 +158,12 @@ impl Engine {
         let reading = Reading::new(&request.text, audience.clone());
         let (matches, mut funnel) =
             self.matches(&request, snapshot.clone(), audience, eligible, embedding, user).await?;
+        // Looking at the neighbours costs the model some milliseconds each: only where an ad might be shown.
+        if !matches.is_empty()
+            && let Some(reason) = self.unsafe_neighbour(&request).await
+        {
+            return Ok(unfilled(&request, &index, funnel, reason));
+        }
         let (scored, degraded) = self.gate(&request, &reading, &index, matches, &mut funnel).await?;
         let awards = self.award(&request, &reading, &snapshot, user, &scored, &mut funnel).await?;
         let blocks = self.blocks(&request, &index, &scored, &awards)?;
@@ -279,7 +294,11 @@ impl Engine {
                 funnel.stop(ad, Reason::BelowRelevance { score: relevance.score.get(), threshold });
                 continue;
             }
-            if blocked(&index.ads[ad].landing_url, &request.blocked_domains) {
+            let advertiser =
+                &index.advertisers[index.campaigns[index.groups[index.ads[ad].group].campaign].advertiser];
+            if beside::blocks(advertiser, &request.beside)
+                || blocked(&index.ads[ad].landing_url, &request.blocked_domains)
+            {
                 funnel.stop(ad, Reason::BlockList);
                 continue;
             }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
+use crate::beside::classifier_for;
 use crate::budget_bits::BudgetBits;
 use crate::caps::{Caps, HoldBook};
 use crate::decision_log;
@@ -18,6 +19,7 @@ use crate::index::{self, AdIndex};
 use crate::learning::Learning;
 use crate::reload::{self, Reloads};
 use crate::report;
+use crate::safety::Safety;
 use crate::snapshot::Snapshot;
 use crate::spending::Spending;
 use crate::store::Store;
@@ -52,6 +54,8 @@ pub(crate) struct Engine {
     /// Places under caps of ads that were given out and not seen yet.
     pub holds: HoldBook,
     pub learning: Learning,
+    /// None where it does not know the vectors of the embedder.
+    pub safety: Option<&'static Safety>,
     /// Made when the first booking asks for topics.
     pub topics: tokio::sync::OnceCell<Topics>,
     snapshot: RwLock<Arc<Snapshot>>,
@@ -95,6 +99,7 @@ impl AdEngine {
             caps: Arc::new(Caps::new(&user_secret, config.cap_entries, hold_seconds)),
             holds: HoldBook::default(),
             learning: Learning::open(&config, clicks.as_deref())?,
+            safety: classifier_for(&encoders.space().model),
             topics: tokio::sync::OnceCell::new(),
             snapshot: RwLock::new(Arc::new(snapshot)),
             reloads: Reloads::default(),

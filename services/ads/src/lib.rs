@@ -19,6 +19,7 @@
 mod address;
 mod audience;
 mod award;
+mod beside;
 mod booking;
 mod budget_bits;
 mod caps;
@@ -71,6 +72,7 @@ mod traffic;
 mod writer;
 
 pub use address::DatabaseAddress;
+pub use beside::Neighbour;
 pub use booking::{Level, Pacing, Review};
 pub use catalog::{Answered, Booked, Page, ReviewDecision};
 pub use config::{AdsConfig, ClickPrior, ConfigProblems, Gate, LogConfig, TimeToLive};

@@ -260,7 +260,7 @@ mod tests {
             ("An alphabet for children", "approved", ""),
             ("Nudes of your neighbours", "disapproved", "adult"),
             ("This tea cures cancer", "disapproved", "health_claims"),
-            ("Cancer? There is a natural cure", "disapproved", "health_claims"),
+            ("Cancer? There is a natural cure", "under_review", "health_claims"),
             ("Cured ham from the hills", "approved", ""),
             ("Guaranteed income from home", "disapproved", "income_claims"),
             ("Earn 500 a day", "disapproved", "income_claims"),

@@ -24,6 +24,16 @@ pub enum NoFill {
         /// The term found.
         term: &'static str,
     },
+    /// The request's words are none of the list, but the classifier finds what they say unsafe.
+    UnsafeText {
+        /// Such as `classifier:offensive 0.97`.
+        cause: String,
+    },
+    /// A post that would stand beside an ad is not fit for that, or could not be judged.
+    UnsafeNeighbour {
+        /// Such as `list:overdose` or `classifier:grave 0.93`.
+        cause: String,
+    },
     /// No slot was asked for.
     NoSlot,
 }
@@ -35,6 +45,8 @@ impl NoFill {
             Self::PageSensitive => "page_sensitive",
             Self::EmptyText => "empty_text",
             Self::SensitiveText { .. } => "sensitive_text",
+            Self::UnsafeText { .. } => "unsafe_text",
+            Self::UnsafeNeighbour { .. } => "unsafe_neighbour",
             Self::NoSlot => "no_slot",
         }
     }

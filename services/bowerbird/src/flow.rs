@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use bowerbird_ads::{AdRequest, Device};
+use bowerbird_ads::{AdRequest, Device, Neighbour};
 use bowerbird_answer::{AnswerRequest, Source, StillThere};
 use bowerbird_live::LiveError;
 use bowerbird_posts::{Ordinal, PostId, StoreError};
@@ -28,7 +28,7 @@ pub async fn search(stack: &Stack, body: &SearchBody, request_id: &str) -> Resul
     let (organic, did_you_mean) = tokio::join!(stack.engine.search(&request), did_you_mean(stack, body));
     let organic = organic?;
     let ads = if body.ads && body.cursor.is_none() {
-        sponsored(stack, &organic.query.text, is_sensitive(&organic.hits), body.explain).await
+        sponsored(stack, &organic.query.text, beside(&organic.hits), body.explain).await
     } else {
         None
     };
@@ -140,18 +140,23 @@ pub fn answerer(stack: &Stack) -> Result<&bowerbird_answer::Answerer, Problem> {
     })
 }
 
-/// Whether a post that would stand beside a sponsored block speaks of grave things.
-///
-/// Blocks stand at the head of a page, so the first three hits are their neighbours.
-pub fn is_sensitive(hits: &[Hit]) -> bool {
-    hits.iter().take(3).any(|hit| bowerbird_ads::sensitive_term(&hit.post.text).is_some())
+/// The posts that a sponsored block would stand beside: blocks stand at the head of a page, so the first three hits are
+/// their neighbours.
+pub fn beside(hits: &[Hit]) -> Vec<Neighbour> {
+    let neighbour = |hit: &Hit| Neighbour { author: hit.post.author.clone(), text: hit.post.text.clone() };
+    hits.iter().take(3).map(neighbour).collect()
 }
 
 /// Sponsored blocks for `text`; `None` when ads are off. A failed decision is an empty slot with its reason, never a
 /// failed page.
-pub async fn sponsored(stack: &Stack, text: &str, page_sensitive: bool, explain: bool) -> Option<Sponsored> {
-    let body = DecideBody { slots: stack.config.ads.slots, page_sensitive, explain, ..DecideBody::new(text) };
-    match decide(stack, &body).await {
+pub async fn sponsored(
+    stack: &Stack,
+    text: &str,
+    beside: Vec<Neighbour>,
+    explain: bool,
+) -> Option<Sponsored> {
+    let body = DecideBody { slots: stack.config.ads.slots, explain, ..DecideBody::new(text) };
+    match decide(stack, &body, beside).await {
         Ok(sponsored) => Some(sponsored),
         Err(error) => {
             tracing::warn!(error = %error, "no ad decision");
@@ -161,7 +166,7 @@ pub async fn sponsored(stack: &Stack, text: &str, page_sensitive: bool, explain:
 }
 
 /// One ad decision.
-pub async fn decide(stack: &Stack, body: &DecideBody) -> Result<Sponsored, Problem> {
+pub async fn decide(stack: &Stack, body: &DecideBody, beside: Vec<Neighbour>) -> Result<Sponsored, Problem> {
     let ads = stack.ads.as_ref().ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "not_found", "ads_off", "ads are off: set ads.enabled = true")
     })?;
@@ -189,6 +194,7 @@ pub async fn decide(stack: &Stack, body: &DecideBody) -> Result<Sponsored, Probl
             user: body.user.clone(),
             topics: body.topics.clone(),
             slots: body.slots,
+            beside,
             page_sensitive: body.page_sensitive,
             test: body.test,
             explain: body.explain,

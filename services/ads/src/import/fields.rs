@@ -13,7 +13,11 @@ use super::ImportProblems;
 /// What is said of a field or column that is none of `known`.
 pub(super) fn unknown(name: &str, known: &[&str]) -> String {
     let alike = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
-    let nearest = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|near| alike(near) >= 0.4);
+    // `bid` is a short way of writing `bid_micros` rather than a slip of `id`.
+    let begins = |known: &&&str| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'));
+    let nearest = known.iter().find(begins).or_else(|| {
+        known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|near| alike(near) >= 0.4)
+    });
     let hint = nearest.map_or(String::new(), |near| format!(" did you mean {near}?"));
     format!("unknown field:{hint} known are {}", known.join(", "))
 }

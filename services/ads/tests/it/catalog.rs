@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bowerbird_ads::{AdEngine, AdsError, Level, Review, ReviewDecision};
+use bowerbird_ads::{AdEngine, AdRequest, AdsError, Device, Level, Review, ReviewDecision};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -34,7 +34,9 @@ async fn create(engine: &AdEngine, level: Level, body: Value) -> Value {
 /// The ads that a request for shoes gets once everything booked is in memory.
 async fn served(engine: &AdEngine) -> Vec<String> {
     engine.in_force().await.expect("reads");
-    let slate = engine.decide(request("running shoes")).await.expect("decides");
+    let asked =
+        AdRequest { device: Some(Device::Phone), user: Some("reader".into()), ..request("running shoes") };
+    let slate = engine.decide(asked).await.expect("decides");
     shown(&slate).into_iter().map(str::to_owned).collect()
 }
 
@@ -62,11 +64,11 @@ async fn a_booking_is_made_level_by_level_and_served() {
     create(&engine, Level::Campaign, booked).await;
     let group = json!({
         "id": "grp", "campaign": "camp", "bid_micros": 900_000, "semantic_threshold": 0.25, "devices": ["tv", "phone"],
-        "hours": [0, 167], "keywords": [{"text": "running shoes", "match_type": "phrase"}],
+        "hours": [36, 167], "keywords": [{"text": "running shoes", "match_type": "phrase"}],
     });
     let made = create(&engine, Level::AdGroup, group).await;
     assert_eq!(made["semantic_threshold"], json!(0.25));
-    assert_eq!((&made["devices"], &made["hours"]), (&json!(["phone", "tv"]), &json!([0, 167])));
+    assert_eq!((&made["devices"], &made["hours"]), (&json!(["phone", "tv"]), &json!([36, 167])));
     let made = create(&engine, Level::Ad, ad("new", "grp")).await;
     assert_eq!((&made["version"], &made["review"]), (&json!(1), &json!({"state": "approved"})));
     assert_eq!(served(&engine).await, ["new"]);

@@ -61,8 +61,11 @@ fn journal(place: &Path, run: &str, thread: usize) -> File {
 /// One thread's work until `left` events are done.
 async fn work(engine: AdEngine, place: &Path, run: &str, thread: usize, left: &AtomicUsize) {
     let mut journal = journal(place, run, thread);
-    let mut rng =
-        StdRng::seed_from_u64(thread as u64 ^ run.bytes().fold(7, |sum, b| sum * 31 + u64::from(b)));
+    // Every thread of every run has auctions of its own.
+    let mut seed = [0; 32];
+    let name = format!("{run}/{thread}");
+    seed[..name.len()].copy_from_slice(name.as_bytes());
+    let mut rng = StdRng::from_seed(seed);
     let mut open: Vec<(String, String, i64)> = Vec::new();
     let from = EventContext::default();
     let mut second = 0;

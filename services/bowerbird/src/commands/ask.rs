@@ -34,11 +34,8 @@ pub async fn ask(stack: &crate::stack::Stack, q: &str, ads: bool) -> anyhow::Res
     let flow::Question { found, request, .. } = flow::question(stack, &body).await?;
     let question = request.question.clone();
     let answer = flow::answerer(stack)?.answer(request).await;
-    let ads = if ads {
-        flow::sponsored(stack, &question, flow::is_sensitive(&found.hits), false).await
-    } else {
-        None
-    };
+    let ads =
+        if ads { flow::sponsored(stack, &question, flow::beside(&found.hits), false).await } else { None };
     let page = AnswerPage { answer: serde_json::to_value(&answer)?, ads, request_id: "cli".into() };
     Ok((answer, page))
 }

@@ -15,7 +15,7 @@ use crate::flow;
 use crate::http::App;
 use crate::http::json::JsonBody;
 use crate::http::problem::Problem;
-use crate::wire::ads::{DecideBody, Sponsored};
+use crate::wire::ads::{Beside, DecideBody, Sponsored};
 use crate::wire::error::ErrorBody;
 
 const NO_STORE: [(HeaderName, HeaderValue); 1] =
@@ -29,7 +29,8 @@ pub async fn decide(
     State(app): State<App>,
     JsonBody(body): JsonBody<DecideBody>,
 ) -> Result<Json<Sponsored>, Problem> {
-    flow::decide(&app.stack, &body).await.map(Json)
+    let beside = body.beside.iter().map(Beside::neighbour).collect();
+    flow::decide(&app.stack, &body, beside).await.map(Json)
 }
 
 /// Record that a block was seen.

@@ -44,15 +44,14 @@ pub async fn answer(
     let body: AnswerBody = json::parse(&json::read(request, &app).await?)?;
     let answerer = flow::answerer(&app.stack)?.clone();
     let Question { found, request, key, timeout } = flow::question(&app.stack, &body).await?;
-    let sensitive = flow::is_sensitive(&found.hits);
+    let beside = flow::beside(&found.hits);
     if !body.stream {
         let (question, still_there) = (request.question.clone(), request.still_there.clone());
         let mut answer = collect(app.stack.answers.stream(&answerer, request, key), &still_there).await;
         if let Some(error) = answer.error.take() {
             return Err(error.into());
         }
-        let ads =
-            if body.ads { flow::sponsored(&app.stack, &question, sensitive, false).await } else { None };
+        let ads = if body.ads { flow::sponsored(&app.stack, &question, beside, false).await } else { None };
         let answer = serde_json::to_value(&answer).map_err(|error| Problem::internal(&error))?;
         return Ok(Json(AnswerPage { answer, ads, request_id: id.0 }).into_response());
     }
@@ -60,7 +59,7 @@ pub async fn answer(
     let meta = json!({
         "request_id": id.0, "stream": id.0, "query": found.query.printed, "sentences": request.max_sentences,
     });
-    let (stream, reader) = app.streams.begin(&id.0, Plan { request, key, timeout, ads: body.ads, sensitive });
+    let (stream, reader) = app.streams.begin(&id.0, Plan { request, key, timeout, ads: body.ads, beside });
     let begin = stream.fixed(reader, "meta", meta).into_iter().collect();
     Ok(respond(&app, answerer, stream, reader, begin, false))
 }
@@ -177,7 +176,8 @@ async fn compose(app: &App, answerer: &Answerer, stream: &Stream, reader: u64, o
     if plan.ads
         && done.is_some()
         && !stream.has("ad")
-        && let Some(ads) = flow::sponsored(&app.stack, &plan.request.question, plan.sensitive, false).await
+        && let Some(ads) =
+            flow::sponsored(&app.stack, &plan.request.question, plan.beside.clone(), false).await
     {
         out.send(stream.fixed(reader, "ad", json!(ads))).await;
     }

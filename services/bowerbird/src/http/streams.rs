@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use bowerbird_ads::Neighbour;
 use bowerbird_answer::{AnswerRequest, Citation, Placer, Sentence, Summary, marks};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -54,8 +55,8 @@ pub struct Plan {
     pub timeout: Duration,
     /// Whether to look for sponsored blocks at the end.
     pub ads: bool,
-    /// Whether grave things stand beside those.
-    pub sensitive: bool,
+    /// What stands beside those.
+    pub beside: Vec<Neighbour>,
 }
 
 /// One stream.
@@ -340,7 +341,7 @@ mod tests {
             seed: 0,
             still_there,
         };
-        Plan { request, key: None, timeout: Duration::from_secs(1), ads: false, sensitive: false }
+        Plan { request, key: None, timeout: Duration::from_secs(1), ads: false, beside: Vec::new() }
     }
 
     fn sentence(n: usize, text: &str) -> Sentence {

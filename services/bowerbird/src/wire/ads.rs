@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bowerbird_ads::Slate;
+use bowerbird_ads::{Neighbour, Slate};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -74,6 +74,9 @@ pub struct DecideBody {
     /// What the page is about, ids of the IAB Content Taxonomy 3.1; worked out from `q` when left out.
     #[serde(default)]
     pub topics: Option<Vec<u16>>,
+    /// Posts that the blocks would stand beside; the first eight are judged, and compared with advertisers' block lists.
+    #[serde(default)]
+    pub beside: Vec<Beside>,
     /// Whether to decide without holding, keeping or billing anything.
     #[serde(default)]
     pub test: bool,
@@ -83,6 +86,24 @@ pub struct DecideBody {
     /// Whether to say why each campaign was served or not.
     #[serde(default)]
     pub explain: bool,
+}
+
+/// A post beside a block.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Beside {
+    /// Account that wrote it.
+    #[serde(default)]
+    pub author: String,
+    /// What it says.
+    pub text: String,
+}
+
+impl Beside {
+    /// As the ad engine takes it.
+    pub fn neighbour(&self) -> Neighbour {
+        Neighbour { author: self.author.clone(), text: self.text.clone() }
+    }
 }
 
 impl DecideBody {
@@ -96,6 +117,7 @@ impl DecideBody {
             device: None,
             user: None,
             topics: None,
+            beside: Vec::new(),
             test: false,
             page_sensitive: false,
             explain: false,
