@@ -104,6 +104,14 @@ CREATE TABLE outcomes (
 CREATE INDEX outcomes_by_nonce ON outcomes (nonce);
 CREATE INDEX events_by_time ON events (kind, at);
 
+-- Where the pacing of a campaign stood at an hour of the day, to start from the next day.
+CREATE TABLE pacing (
+    campaign TEXT NOT NULL,
+    hour     BIGINT NOT NULL,
+    dual     DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (campaign, hour)
+);
+
 -- Why decisions ended without an ad, counted.
 CREATE TABLE no_fill (
     day       TEXT NOT NULL,

@@ -12,6 +12,7 @@ use crate::explain::{Funnel, Reason};
 use crate::index::AdIndex;
 use crate::learning::Reading;
 use crate::money::{self, Hold, Liability};
+use crate::pacing::PacedBid;
 use crate::served::{self, Served, kept_query};
 use crate::snapshot::Snapshot;
 use crate::time::{day, millis, millis_after};
@@ -238,8 +239,8 @@ fn one_per_advertiser(
 ) -> Vec<Candidate<String>> {
     // Money for an impression of the first slot.
     let score = |s: &Scored| match index.billing(index.ads[s.ad].group) {
-        Billing::PerClick => bid(index, s.ad).0 as f64 * s.click_probability.get().powf(gamma),
-        Billing::PerMille => bid(index, s.ad).0 as f64 / 1000.0,
+        Billing::PerClick => s.effective().0 as f64 * s.click_probability.get().powf(gamma),
+        Billing::PerMille => s.effective().0 as f64 / 1000.0,
     };
     let mut ranked: Vec<&Scored> = scored
         .iter()
@@ -253,12 +254,11 @@ fn one_per_advertiser(
         let campaign = index.groups[index.ads[scored.ad].group].campaign;
         if seen.insert(index.campaigns[campaign].advertiser) {
             // Relevance has had its say at the gate and in the click estimate.
-            candidates.push(Candidate::new(
-                index.ads[scored.ad].id.clone(),
-                index.billing(index.ads[scored.ad].group),
-                bid(index, scored.ad),
-                scored.click_probability,
-            ));
+            let billing = index.billing(index.ads[scored.ad].group);
+            let id = index.ads[scored.ad].id.clone();
+            let PacedBid { bid, pacing } = scored.paced;
+            candidates
+                .push(Candidate { pacing, ..Candidate::new(id, billing, bid, scored.click_probability) });
         } else {
             funnel.stop(scored.ad, Reason::SameAdvertiser);
         }

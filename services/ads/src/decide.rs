@@ -20,6 +20,7 @@ use crate::keywords::KeywordMatch;
 use crate::learning::Reading;
 use crate::matching::{self, Match, Question};
 use crate::money;
+use crate::pacing::PacedBid;
 use crate::snapshot::Snapshot;
 use crate::text::QueryWords;
 use crate::time::{millis, millis_after};
@@ -110,8 +111,17 @@ pub(crate) struct Scored {
     pub log_odds: f64,
     pub relevance: Probability,
     pub click_probability: Probability,
+    /// What it bids with now.
+    pub paced: PacedBid,
     /// The probability was drawn, to learn about ads that seldom win.
     pub explored: bool,
+}
+
+impl Scored {
+    /// Most that it pays now.
+    pub fn effective(&self) -> Micros {
+        bowerbird_auction::paced_bid(self.paced.bid, self.paced.pacing)
+    }
 }
 
 impl Engine {
@@ -306,11 +316,13 @@ impl Engine {
                 Billing::PerClick => self.config.reserve_micros,
                 Billing::PerMille => self.config.reserve_per_mille_micros,
             };
-            if bid(index, ad) < reserve {
-                let bid = bid(index, ad);
+            let paced = self.pacers.bid(index, index.ads[ad].group, &self.spending, request.now);
+            let effective = paced.map_or(Micros::ZERO, |p| bowerbird_auction::paced_bid(p.bid, p.pacing));
+            let Some(paced) = paced.filter(|_| effective >= reserve) else {
+                let bid = effective;
                 funnel.stop(ad, Reason::BelowReserve { bid, reserve });
                 continue;
-            }
+            };
             let Match { ad, keyword, cosine } = matched;
             let (log_odds, relevance) = (relevance.log_odds, relevance.score);
             let explored = drawn.is_some();
@@ -322,6 +334,7 @@ impl Engine {
                 log_odds,
                 relevance,
                 click_probability,
+                paced,
                 explored,
             });
         }

@@ -17,6 +17,7 @@ use crate::decision_log;
 use crate::import::NewVersion;
 use crate::index::{self, AdIndex};
 use crate::learning::Learning;
+use crate::pacing::Pacers;
 use crate::reload::{self, Reloads};
 use crate::report;
 use crate::safety::Safety;
@@ -54,6 +55,7 @@ pub(crate) struct Engine {
     /// Places under caps of ads that were given out and not seen yet.
     pub holds: HoldBook,
     pub learning: Learning,
+    pub pacers: Pacers,
     /// None where it does not know the vectors of the embedder.
     pub safety: Option<&'static Safety>,
     /// Made when the first booking asks for topics.
@@ -99,6 +101,7 @@ impl AdEngine {
             caps: Arc::new(Caps::new(&user_secret, config.cap_entries, hold_seconds)),
             holds: HoldBook::default(),
             learning: Learning::open(&config, clicks.as_deref())?,
+            pacers: Pacers::default(),
             safety: classifier_for(&encoders.space().model),
             topics: tokio::sync::OnceCell::new(),
             snapshot: RwLock::new(Arc::new(snapshot)),
@@ -114,6 +117,7 @@ impl AdEngine {
         let mut reader = engine.store.reader.acquire().await?;
         engine.spending.load(&mut reader).await?;
         engine.restore_caps(&mut reader).await?;
+        engine.pacers.load(&mut reader).await?;
         let missing = index::without_embedding(&mut reader, engine.encoders.space()).await?;
         drop(reader);
         let vectors = engine.embed(&missing).await?;
@@ -268,12 +272,21 @@ impl AdEngine {
         if let Err(error) = self.0.book_no_fill().await {
             tracing::warn!(error = %crate::error::chain(&error), "counts of decisions without an ad are lost");
         }
+        if let Err(error) = self.0.save_pacing().await {
+            tracing::warn!(error = %crate::error::chain(&error), "where pacing stood is lost");
+        }
         self.0.save_clicks().await;
         self.0.store.close().await;
     }
 }
 
 impl Engine {
+    /// Writes down where pacing stands.
+    pub(crate) async fn save_pacing(self: &Arc<Self>) -> Result<(), AdsError> {
+        let engine = self.clone();
+        self.writer.run(move |work| Box::pin(async move { engine.pacers.save(work.db()).await })).await
+    }
+
     /// Writes down how many decisions ended without an ad.
     pub(crate) async fn book_no_fill(&self) -> Result<(), AdsError> {
         let counts = std::mem::take(&mut *self.no_fill.lock());

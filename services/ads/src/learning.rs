@@ -157,6 +157,9 @@ impl Engine {
 
     async fn learn_alone(&self, now: Timestamp) -> Result<(), AdsError> {
         let before = millis(now).saturating_sub(PATIENCE_MS);
+        let mut reader = self.store.reader.acquire().await?;
+        self.pacers.load_rates(&mut reader).await?;
+        drop(reader);
         loop {
             let booked = self
                 .writer

@@ -45,6 +45,7 @@ mod learning;
 mod matching;
 mod money;
 pub mod offpolicy;
+mod pacing;
 mod policy;
 mod relevance;
 mod reload;
