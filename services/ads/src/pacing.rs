@@ -1,6 +1,6 @@
 //! How much of its bid a campaign makes, so that its day's budget lasts the day.
 //!
-//! One controller a campaign (`bowerbird_auction::pacing`), moved by what was settled and held in ticks of five minutes; the
+//! One controller a campaign (`bowerbird_auction::pacing`), moved by what was settled in ticks of five minutes; the
 //! time comes with the requests. A controller starts from where the same campaign stood at this hour of an earlier day,
 //! which is kept in the database, and with the money and the part of the day that are left, so that a restart at noon
 //! does not mistake the morning for a burst.
@@ -46,7 +46,7 @@ struct State {
     /// First tick that was not reported.
     next: usize,
     /// Committed at the last report.
-    committed: Micros,
+    settled: Micros,
 }
 
 /// Clicks and conversions of a campaign.
@@ -139,26 +139,25 @@ impl Pacers {
         let tick =
             (usize::try_from(at.hour()).unwrap_or(0) * 60 + usize::try_from(at.minute()).unwrap_or(0)) / 5;
         let today = day(now);
-        let committed = spending.committed(campaign, &today);
+        let settled = spending.settled(campaign, &today);
         let mut states = self.states.lock();
         let known = states.get(campaign).is_some_and(|state| state.day == today && state.next <= tick + 1);
         if !known {
             let hour = tick / TICKS_OF_HOUR;
             let warm = self.warm.lock().get(&(campaign.to_owned(), hour)).copied();
-            let left = Micros(budget.0.saturating_sub(committed.0).max(1));
+            let left = Micros(budget.0.saturating_sub(settled.0).max(1));
             let forecast = vec![1.0; TICKS - tick];
             let Ok(pacer) = Pacer::start(left, &forecast, PacingRules::for_ticks(TICKS), warm) else {
                 return 0.0;
             };
-            let state = State { day: today, pacer, from: tick, next: tick, committed };
+            let state = State { day: today, pacer, from: tick, next: tick, settled };
             states.insert(campaign.to_owned(), state);
         }
         let Some(state) = states.get_mut(campaign) else { return 0.0 };
         if tick > state.next {
-            // Holds that ended give money back: a tick spends at least nothing.
-            let spent = Micros((committed.0 - state.committed.0).max(0));
+            let spent = Micros((settled.0 - state.settled.0).max(0));
             if state.pacer.tick(tick - 1 - state.from, spent).is_ok() {
-                state.committed = committed;
+                state.settled = settled;
                 state.next = tick;
                 let hour = (tick - 1) / TICKS_OF_HOUR;
                 self.warm.lock().insert((campaign.to_owned(), hour), state.pacer.dual());

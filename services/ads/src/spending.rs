@@ -116,11 +116,12 @@ impl Spending {
         self.next_expiry_ms.load(Ordering::Acquire) <= now_ms
     }
 
-    /// Settled and held for a campaign on `day`.
-    pub fn committed(&self, campaign: &str, day: &str) -> Micros {
-        let balances = self.balances.read();
-        let balance = balances.get(&format!("day/{day}/{campaign}")).copied().unwrap_or_default();
-        Micros(balance.settled.0.saturating_add(balance.reserved.0))
+    /// Settled for a campaign on `day`.
+    pub fn settled(&self, campaign: &str, day: &str) -> Micros {
+        self.balances
+            .read()
+            .get(&format!("day/{day}/{campaign}"))
+            .map_or(Micros::ZERO, |balance| balance.settled)
     }
 
     /// Whether a click of `price` still fits into every scope.

@@ -120,7 +120,8 @@ async fn questions_meet_their_ads() {
         "who won the world cup",
     ] {
         let slate = ask(text).await;
-        assert_eq!(slate.no_fill, None, "{text} is not sensitive");
+        let listed = matches!(slate.no_fill, Some(NoFill::SensitiveText { .. }));
+        assert!(!listed, "{text} has no word of the list");
         assert!(slate.blocks.is_empty(), "{text}: {:?}\n{:#?}", shown(&slate), reasons(&slate));
     }
     let slate = ask("measles outbreak deaths").await;
