@@ -2,6 +2,7 @@
 
 mod ads_apart;
 mod ads_catalog;
+mod ads_market;
 mod answer_cache;
 mod answer_stream;
 mod bad_input;

@@ -6,6 +6,8 @@
 
 use hmac::{Hmac, Mac};
 use jiff::Timestamp;
+use rand::TryRngCore;
+use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use sqlx::AnyConnection;
@@ -93,6 +95,26 @@ impl Postback {
 }
 
 impl Engine {
+    /// Makes a new key for the postbacks of `advertiser` and returns it in hexadecimal, this once; none when there is no
+    /// such advertiser. The one before is void.
+    pub(crate) async fn new_postback_key(&self, advertiser: &str) -> Result<Option<String>, AdsError> {
+        let mut key = [0; 32];
+        OsRng.try_fill_bytes(&mut key).map_err(|error| AdsError::Randomness(error.to_string()))?;
+        let (key, id) = (hex::encode(key), advertiser.to_owned());
+        let stored = key.clone();
+        let found = self.writer.run(move |work| {
+            Box::pin(async move {
+                let updated = sqlx::query("UPDATE advertisers SET postback_key = $1 WHERE id = $2")
+                    .bind(stored)
+                    .bind(id)
+                    .execute(work.db())
+                    .await?;
+                Ok(updated.rows_affected() == 1)
+            })
+        });
+        Ok(found.await?.then_some(key))
+    }
+
     /// Takes a postback with its `signature` over the exact bytes of `body`.
     pub(crate) async fn convert(
         &self,

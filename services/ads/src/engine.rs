@@ -180,6 +180,12 @@ impl AdEngine {
         self.0.click(token, context, now).await
     }
 
+    /// Makes the key with which an advertiser signs conversions; told this once, in hexadecimal. None when there is no such
+    /// advertiser.
+    pub async fn new_postback_key(&self, advertiser: &str) -> Result<Option<String>, AdsError> {
+        self.0.new_postback_key(advertiser).await
+    }
+
     /// Takes what an advertiser says happened, with its signature over the bytes of `body`.
     pub async fn convert(
         &self,

@@ -195,3 +195,27 @@ pub async fn convert(
         headers.get("x-bowerbird-signature").and_then(|value| value.to_str().ok()).unwrap_or_default();
     Ok(Json(engine(&app)?.convert(&body, signature, Timestamp::now()).await?))
 }
+
+/// A key, told once.
+#[derive(Debug, Serialize)]
+pub struct PostbackKey {
+    postback_key: String,
+}
+
+/// Make the key with which an advertiser's server signs conversions. It is told this once; the one before is void.
+#[utoipa::path(post, path = "/v1/advertisers/{id}/postback_key", params(("id" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = ErrorBody)))]
+pub async fn postback_key(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<PostbackKey>, Problem> {
+    let key = engine(&app)?.new_postback_key(&id).await?;
+    key.map(|postback_key| Json(PostbackKey { postback_key })).ok_or_else(|| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "unknown_advertiser",
+            format!("there is no advertiser {id}"),
+        )
+    })
+}

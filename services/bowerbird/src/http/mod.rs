@@ -82,6 +82,7 @@ pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
         .route("/openrtb2/auction", post(openrtb::auction))
         .route("/v1/advertisers", catalog::advertisers::all())
         .route("/v1/advertisers/{id}", catalog::advertisers::one())
+        .route("/v1/advertisers/{id}/postback_key", post(ad_reports::postback_key))
         .route("/v1/campaigns", catalog::campaigns::all())
         .route("/v1/campaigns/{id}", catalog::campaigns::one())
         .route("/v1/ad_groups", catalog::ad_groups::all())

@@ -64,6 +64,7 @@ use crate::http::{
         ad_reports::simulate,
         ad_reports::audit,
         ad_reports::convert,
+        ad_reports::postback_key,
         openrtb::auction,
         ops::healthz,
         ops::readyz,
