@@ -38,7 +38,7 @@ struct Term {
 }
 
 /// Most words between the two halves of a term.
-const NEAR: usize = 4;
+const NEAR: usize = 3;
 
 static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     let lines = include_str!("../data/policy.tsv").lines();

@@ -12,11 +12,7 @@ use super::ImportProblems;
 
 /// What is said of a field or column that is none of `known`.
 pub(super) fn unknown(name: &str, known: &[&str]) -> String {
-    // The beginning of a name is nearer to it than any slip of the pen.
-    let begins = |known: &str| !name.is_empty() && known.starts_with(name);
-    let alike = |known: &str| {
-        if begins(known) { 1.0 } else { strsim::normalized_damerau_levenshtein(name, known) }
-    };
+    let alike = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
     // `bid` is a short way of writing `bid_micros` rather than a slip of `id`.
     let begins = |known: &&&str| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'));
     let nearest = known.iter().find(begins).or_else(|| {
