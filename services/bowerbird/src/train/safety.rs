@@ -176,7 +176,10 @@ mod tests {
         let texts: Vec<Text> =
             (0..200).map(|n| text(n, if n < 150 { Use::Train } else { Use::Validation })).collect();
         let vector = |n: usize| {
-            Embedding::normalized(vec![if n % 2 == 0 { 1.0 } else { -1.0 }, 1.0 + n as f32 / 300.0])
+            let mut values = vec![0.0; DIM];
+            values[0] = if n % 2 == 0 { 1.0 } else { -1.0 };
+            values[1] = 1.0 + n as f32 / 300.0;
+            Embedding::normalized(values)
         };
         let rows: Vec<(&Text, Embedding)> =
             texts.iter().enumerate().map(|(n, text)| (text, vector(n).expect("finite"))).collect();
