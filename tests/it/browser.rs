@@ -225,14 +225,20 @@ const BREAK_OFF: &str = r#"(() => {
     }
     const response = await real(path, options);
     const reader = response.body.getReader();
+    // A kept answer comes in one piece: what is behind the first sentence is thrown away.
     let seen = "";
+    let cut = false;
     const body = new ReadableStream({
       async pull(stream) {
-        if (seen.includes("event: delta") || seen.includes("event:delta")) return stream.error(new TypeError("cut off"));
+        if (cut) return stream.error(new TypeError("cut off"));
         const { done, value } = await reader.read();
         if (done) return stream.close();
-        seen += new TextDecoder().decode(value);
-        stream.enqueue(value);
+        const text = new TextDecoder().decode(value);
+        const delta = (seen + text).search(/event: ?delta/);
+        const end = delta < 0 ? -1 : (seen + text).indexOf("\n\n", delta);
+        cut = end >= 0;
+        stream.enqueue(new TextEncoder().encode(cut ? (seen + text).slice(seen.length, end + 2) : text));
+        seen += text;
       },
     });
     return new Response(body, { status: response.status, headers: response.headers });
