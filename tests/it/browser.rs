@@ -70,6 +70,8 @@ async fn a_sponsored_block_stands_apart_and_counts_when_seen() {
         ensure!(!why.find(Locator::Css("p")).await?.is_displayed().await?);
         why.find(Locator::Css("summary")).await?.click().await?;
         ensure!(!why.find(Locator::Css("p")).await?.text().await?.is_empty());
+        page.until("document.querySelector('.ad .auction')?.textContent.includes('same winner, same price')")
+            .await?;
 
         page.wait(r#".ad[data-seen="true"]"#).await?;
         Ok(())

@@ -78,7 +78,7 @@ impl Engine {
                 .map(|(award, winner)| {
                     let features =
                         self.shown(reading, index, award, winner, rules.slot_multipliers[award.slot - 1]);
-                    Served { features, ..self.row(request, index, user, award, winner, &query) }
+                    Served { features, ..row(request, index, user, award, winner, &query) }
                 })
                 .collect();
             let (now, id) = (request.now, request.auction_id);
@@ -135,48 +135,47 @@ impl Engine {
                 places.push(None);
                 continue;
             }
-            match user.and_then(|user| self.caps.try_hold(user, &scopes, request.now.as_second())) {
-                Some(place) => places.push(Some(place)),
-                None => {
-                    places.iter().flatten().for_each(|place| self.caps.release(place));
-                    return Err(winner.ad);
-                }
+            let place = user.and_then(|user| self.caps.try_hold(user, &scopes, request.now.as_second()));
+            if place.is_none() {
+                places.iter().flatten().for_each(|place| self.caps.release(place));
+                return Err(winner.ad);
             }
+            places.push(place);
         }
         Ok(places)
     }
+}
 
-    fn row(
-        &self,
-        request: &AdRequest,
-        index: &AdIndex,
-        user: Option<UserHash>,
-        award: &Award<String>,
-        winner: &Scored,
-        query: &str,
-    ) -> Served {
-        let campaign = &index.campaigns[index.groups[index.ads[winner.ad].group].campaign];
-        Served {
-            nonce: nonce(request.auction_id, award.slot, &award.id),
-            auction_id: request.auction_id.to_string(),
-            ad: award.id.clone(),
-            campaign: campaign.id.clone(),
-            advertiser: index.advertisers[campaign.advertiser].id.clone(),
-            day: day(request.now),
-            at_ms: millis(request.now),
-            slot: award.slot,
-            billed: billed(award.billing),
-            bid: index.event_bid(index.ads[winner.ad].group),
-            price: award.price_of_event(),
-            probability: winner.click_probability.get(),
-            propensity: 1.0,
-            match_type: winner.keyword.as_ref().map_or("", |keyword| keyword.match_type.as_str()),
-            keyword: winner.keyword.as_ref().map_or_else(String::new, |keyword| keyword.text.clone()),
-            query: query.to_owned(),
-            person: user.map_or_else(String::new, UserHash::to_hex),
-            features: String::new(),
-            log_odds: winner.log_odds,
-        }
+/// What is kept of a won slot.
+fn row(
+    request: &AdRequest,
+    index: &AdIndex,
+    user: Option<UserHash>,
+    award: &Award<String>,
+    winner: &Scored,
+    query: &str,
+) -> Served {
+    let campaign = &index.campaigns[index.groups[index.ads[winner.ad].group].campaign];
+    Served {
+        nonce: nonce(request.auction_id, award.slot, &award.id),
+        auction_id: request.auction_id.to_string(),
+        ad: award.id.clone(),
+        campaign: campaign.id.clone(),
+        advertiser: index.advertisers[campaign.advertiser].id.clone(),
+        day: day(request.now),
+        at_ms: millis(request.now),
+        slot: award.slot,
+        billed: billed(award.billing),
+        bid: index.event_bid(index.ads[winner.ad].group),
+        price: award.price_of_event(),
+        probability: winner.click_probability.get(),
+        propensity: 1.0,
+        match_type: winner.keyword.as_ref().map_or("", |keyword| keyword.match_type.as_str()),
+        keyword: winner.keyword.as_ref().map_or_else(String::new, |keyword| keyword.text.clone()),
+        query: query.to_owned(),
+        person: user.map_or_else(String::new, UserHash::to_hex),
+        features: String::new(),
+        log_odds: winner.log_odds,
     }
 }
 

@@ -386,6 +386,7 @@ impl Engine {
             blocks.push(SponsoredBlock {
                 r#type: SponsoredBlock::TYPE,
                 label: SponsoredBlock::LABEL,
+                auction_id: request.auction_id,
                 ad_id: ad.id.clone(),
                 advertiser: advertiser.name.clone(),
                 paid_by: advertiser.paid_by.clone(),

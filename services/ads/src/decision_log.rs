@@ -255,7 +255,7 @@ pub(crate) async fn since(
         "SELECT auction_id, at, query, log FROM decisions WHERE at >= $1 ORDER BY at DESC, auction_id LIMIT $2",
     )
     .bind(since_ms)
-    .bind(limit as i64)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(db)
     .await?;
     rows.into_iter()

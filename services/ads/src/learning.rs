@@ -179,21 +179,23 @@ impl Engine {
             "SELECT o.sequence, s.features, CAST(o.clicked AS BIGINT) FROM outcomes o \
              JOIN served s ON s.nonce = o.nonce WHERE o.sequence > $1 ORDER BY o.sequence LIMIT $2",
         )
-        .bind(learning.model.last_sequence() as i64)
+        .bind(learning.model.last_sequence().cast_signed())
         .bind(AT_ONCE)
         .fetch_all(&self.store.reader)
         .await?;
-        let count = rows.len() as i64;
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         if rows.is_empty() {
             return Ok(0);
         }
         let model = learning.model.clone();
-        let due = learning.since_calibration.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+        let due = learning.since_calibration.fetch_add(count.unsigned_abs(), Ordering::Relaxed)
+            + count.unsigned_abs();
         let calibrate = due >= CALIBRATE_EVERY;
         if calibrate {
             learning.since_calibration.store(0, Ordering::Relaxed);
         }
-        let unsaved = learning.since_save.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+        let unsaved =
+            learning.since_save.fetch_add(count.unsigned_abs(), Ordering::Relaxed) + count.unsigned_abs();
         let save = learning.file.clone().filter(|_| unsaved >= SAVE_EVERY);
         if save.is_some() {
             learning.since_save.store(0, Ordering::Relaxed);
@@ -270,7 +272,7 @@ async fn without_click(work: &mut Work, before_ms: i64) -> Result<i64, AdsError>
     for nonce in &nonces {
         book(work.db(), nonce, 0).await?;
     }
-    Ok(nonces.len() as i64)
+    Ok(i64::try_from(nonces.len()).unwrap_or(i64::MAX))
 }
 
 async fn book(db: &mut AnyConnection, nonce: &str, clicked: i64) -> Result<(), AdsError> {

@@ -98,7 +98,7 @@ impl Pacers {
                  ON CONFLICT (campaign, hour) DO UPDATE SET dual = excluded.dual",
             )
             .bind(campaign)
-            .bind(hour as i64)
+            .bind(i64::try_from(hour).unwrap_or_default())
             .bind(dual)
             .execute(&mut *db)
             .await?;

@@ -71,7 +71,7 @@ pub(crate) async fn insert(db: &mut AnyConnection, slots: &[Served]) -> Result<(
             .bind(slot.advertiser.clone())
             .bind(slot.day.clone())
             .bind(slot.at_ms)
-            .bind(slot.slot as i64)
+            .bind(i64::try_from(slot.slot).unwrap_or_default())
             .bind(slot.billed.as_str())
             .bind(slot.bid.0)
             .bind(slot.price.0)

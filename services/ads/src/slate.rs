@@ -13,6 +13,8 @@ pub struct SponsoredBlock {
     pub r#type: &'static str,
     /// What a reader must see beside it.
     pub label: &'static str,
+    /// The auction it won; `/v1/explain/{auction_id}` says how.
+    pub auction_id: Uuid,
     /// Id of the ad.
     pub ad_id: String,
     /// On whose behalf it is shown.

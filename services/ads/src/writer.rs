@@ -118,7 +118,7 @@ async fn serve(store: Arc<Store>, spending: Arc<Spending>, mut jobs: mpsc::Recei
             }
             // The callers hear that the database is busy, and may ask again: every job can be repeated.
             Err(error) => {
-                tracing::error!(error = %crate::error::chain(&error), "a commit of the ad database failed")
+                tracing::error!(error = %crate::error::chain(&error), "a commit of the ad database failed");
             }
         }
     }

@@ -1,6 +1,7 @@
 // Sponsored blocks: always in a region of their own, and counted as seen only when they were.
 
-import { el, ownOrWebAddress } from "./dom.js";
+import { el, ownOrWebAddress, plural } from "./dom.js";
+import { getJson } from "./net.js";
 
 const VISIBLE_SHARE = 0.5;
 const VISIBLE_MS = 1000;
@@ -32,8 +33,37 @@ function adCard(block) {
     block.text ? el("p", { class: "ad-text" }, block.text) : null,
     block.display_url ? el("p", { class: "ad-address" }, link(block.display_url)) : null,
     el("p", { class: "paid-by" }, `Paid for by ${block.paid_by || block.advertiser || "the advertiser"}`),
-    block.why ? el("details", {}, el("summary", {}, "Why this ad?"), el("p", {}, block.why)) : null,
+    block.why ? whyThis(block) : null,
   );
+}
+
+/** The reason at hand, and the auction behind it once it is asked for. */
+function whyThis(block) {
+  const auction = el("p", { class: "auction" });
+  const details = el("details", {}, el("summary", {}, "Why this ad?"), el("p", {}, block.why), auction);
+  if (typeof block.auction_id !== "string") return details;
+  details.addEventListener("toggle", async () => {
+    if (!details.open || auction.textContent !== "") return;
+    try {
+      auction.textContent = auctionInWords(await getJson(`v1/explain/${encodeURIComponent(block.auction_id)}`), block);
+    } catch {
+      auction.textContent = ""; // the log is not kept, or not for this reader: the reason above stands
+    }
+  });
+  return details;
+}
+
+/** What decided, without anybody's bid. */
+function auctionInWords(decision, block) {
+  const own = (decision.candidates ?? []).find((candidate) => candidate.ad === block.ad_id);
+  const award = (decision.awards ?? []).find((won) => won.ad === block.ad_id);
+  if (own === undefined || award === undefined) return "";
+  const matched = own.keyword ? `The advertiser chose the words “${own.keyword}”.` : "It was found by what it means, not by chosen words.";
+  const others = decision.candidates.length - 1;
+  const field = others === 0 ? "No other ad fitted as well." : `${plural(others, "other ad")} took part.`;
+  const price = award.price_set_by ? "What it pays was set by another advertiser's offer, not by its own." : "It pays the least price there is.";
+  const again = decision.replay?.same ? "The auction was run again just now from its log: same winner, same price." : "Run again from its log, the auction came out differently: that should not be.";
+  return `${matched} Its relevance here is ${Math.round(own.relevance * 100)} of 100. ${field} ${price} ${again}`;
 }
 
 const reported = new Set();

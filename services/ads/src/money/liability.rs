@@ -79,6 +79,9 @@ impl Liability {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 
@@ -114,12 +117,11 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut balance = Balance::default();
         // By time: what is held, its variance, and whether a click ends it; without one it ends after ten minutes.
-        let mut open: std::collections::BinaryHeap<std::cmp::Reverse<(u64, i64, i64, bool)>> =
-            Default::default();
+        let mut open: BinaryHeap<Reverse<(u64, i64, i64, bool)>> = BinaryHeap::new();
         let mut unpaid = 0;
         for tick in 0..50 * 7200_u64 {
             let now = tick * 20;
-            while let Some(std::cmp::Reverse((at, held, variance, clicked))) = open.peek().copied() {
+            while let Some(Reverse((at, held, variance, clicked))) = open.peek().copied() {
                 if at > now {
                     break;
                 }
@@ -151,7 +153,7 @@ mod tests {
             let end = now + if clicked { (delay as u64).min(600_000) } else { 600_000 };
             balance.reserved.0 += held.expected.0;
             balance.variance += held.variance;
-            open.push(std::cmp::Reverse((end, held.expected.0, held.variance, clicked)));
+            open.push(Reverse((end, held.expected.0, held.variance, clicked)));
         }
         (balance.settled.0 as f64 / budget.0 as f64, unpaid as f64 / budget.0 as f64)
     }

@@ -48,13 +48,16 @@ impl Engine {
     }
 }
 
+/// Nonce, kind, campaign, advertiser, amount, price, day, time.
+type EventRow = (String, String, String, String, i64, i64, String, i64);
+
 async fn rebuild(work: &mut Work, permille: u16) -> Result<(), AdsError> {
     let limits: Vec<(String, i64)> =
         sqlx::query_as("SELECT scope, limit_micros FROM scopes").fetch_all(work.db()).await?;
     for table in ["DELETE FROM scopes", "DELETE FROM balances", "DELETE FROM postings"] {
         sqlx::query(table).execute(work.db()).await?;
     }
-    let events: Vec<(String, String, String, String, i64, i64, String, i64)> = sqlx::query_as(
+    let events: Vec<EventRow> = sqlx::query_as(
         "SELECT e.nonce, e.kind, e.campaign, c.advertiser, e.amount_micros, e.price_micros, e.day, e.at \
          FROM events e JOIN campaigns c ON c.id = e.campaign ORDER BY e.at, e.nonce, e.kind",
     )

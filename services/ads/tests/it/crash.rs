@@ -4,6 +4,8 @@
 //! `BOWERBIRD_MONEY_EVENTS=100000 cargo test -p bowerbird-ads --test it crash -- --nocapture` runs as many events as one
 //! likes; without it 6,000. `BOWERBIRD_MONEY_KILLS` sets how often the process is killed.
 
+#![expect(clippy::print_stdout, reason = "a child says that it is ready, and the test what it measured")]
+
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};

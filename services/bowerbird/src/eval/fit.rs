@@ -75,9 +75,8 @@ pub fn logistic<const N: usize>(samples: &[Sample<N>], ridge: f64) -> anyhow::Re
         for at in 1..=N {
             gradient[at] -= ridge * found[at];
             hessian[at][at] += ridge;
-            for other in 0..at {
-                hessian[other][at] = hessian[at][other];
-            }
+            let (above, from) = hessian.split_at_mut(at);
+            above.iter_mut().zip(&from[0]).for_each(|(row, below)| row[at] = *below);
         }
         let step = solve(hessian, gradient)?;
         // A full Newton step can overshoot where the fit is nearly certain; the log-odds move by 2 at most.

@@ -104,7 +104,7 @@ pub fn read_sets(data: &Path) -> anyhow::Result<Vec<TextSet>> {
     Ok(sets)
 }
 
-/// The demo's posts in the archive at `path`, [`POSTS`] of them.
+/// The demo's posts in the archive at `path`, as many as `POSTS` says.
 pub fn demo_posts(path: &Path) -> anyhow::Result<TextSet> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let posts = corpus::spread(corpus::read(path)?, POSTS);

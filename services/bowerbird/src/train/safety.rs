@@ -171,13 +171,16 @@ mod tests {
 
     #[test]
     fn a_direction_is_learnt() {
-        let text =
-            |n: u16, part| Text { text: n.to_string(), labels: [Some(n % 2 == 0), None, None, None], part };
+        let text = |n: u16, part| Text {
+            text: n.to_string(),
+            labels: [Some(n.is_multiple_of(2)), None, None, None],
+            part,
+        };
         let texts: Vec<Text> =
             (0..200).map(|n| text(n, if n < 150 { Use::Train } else { Use::Validation })).collect();
         let vector = |n: usize| {
             let mut values = vec![0.0; DIM];
-            values[0] = if n % 2 == 0 { 1.0 } else { -1.0 };
+            values[0] = if n.is_multiple_of(2) { 1.0 } else { -1.0 };
             values[1] = 1.0 + n as f32 / 300.0;
             Embedding::normalized(values)
         };

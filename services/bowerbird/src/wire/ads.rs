@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 pub struct Sponsored {
     /// Names the auction; the same id and state give the same slate.
     pub auction_id: String,
-    /// Blocks, best first: `{type, label, ad_id, advertiser, paid_by, headline, text, display_url, why, click_url,
+    /// Blocks, best first: `{type, label, auction_id, ad_id, advertiser, paid_by, headline, text, display_url, why, click_url,
     /// impression_url, slot}`.
     #[schema(value_type = Vec<Object>)]
     pub blocks: Vec<Value>,
