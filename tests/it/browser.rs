@@ -214,6 +214,35 @@ async fn a_phone_shows_everything_without_sideways_scrolling() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_advertiser_sees_spend_and_reasons_and_can_pause() {
+    const ROW: &str = r#"[data-campaign="fernquist-running"]"#;
+    in_browser(Screen::Desktop, async |page: &Page| {
+        page.open("/console.html").await?;
+        let budget = page.wait(&format!("{ROW} td:nth-of-type(2)")).await?.text().await?;
+        ensure!(budget == "60.00 USD", "{budget}");
+        page.wait(&format!("{ROW} .open")).await?.click().await?;
+        let ask = async |query: &str, reason: &str| -> anyhow::Result<()> {
+            page.eval("document.getElementById('why-q').value = ''").await?;
+            page.wait("#why-q").await?.send_keys(query).await?;
+            page.press(&Key::Enter).await?;
+            page.until(&format!("document.getElementById('why').dataset.reason === '{reason}'")).await?;
+            ensure!(page.wait("#why").await?.text().await?.len() > 20);
+            Ok(())
+        };
+        ask("who won the world cup", "no_match").await?;
+        ask("running shoes", "served").await?;
+
+        page.wait(&format!(r#"{ROW}[data-status="enabled"] .turn"#)).await?.click().await?;
+        page.wait(&format!(r#"{ROW}[data-status="paused"]"#)).await?;
+        page.client.refresh().await?;
+        page.wait(&format!(r#"{ROW}[data-status="paused"] .turn"#)).await?.click().await?;
+        page.wait(&format!(r#"{ROW}[data-status="enabled"]"#)).await?;
+        page.fits().await
+    })
+    .await;
+}
+
 /// Breaks the first stream of an answer off after its first sentence, and keeps what the second was asked with.
 const BREAK_OFF: &str = r#"(() => {
   const real = window.fetch;

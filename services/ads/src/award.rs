@@ -43,11 +43,12 @@ impl Engine {
                     funnel.stop(ad, Reason::LostAuction);
                 }
             }
-            if awards.is_empty() || request.test {
-                return Ok(awards);
-            }
             let winners: Vec<&Scored> =
                 awards.iter().filter_map(|award| of(index, scored, &award.id)).collect();
+            if awards.is_empty() || request.test {
+                served(funnel, &awards, &winners);
+                return Ok(awards);
+            }
             let places = match self.places(request, snapshot, user, &winners) {
                 Ok(places) => places,
                 Err(ad) => {
@@ -100,14 +101,13 @@ impl Engine {
             }
             match kept? {
                 Ok(()) => {
-                    for ((award, winner), place) in awards.iter().zip(winners).zip(places) {
+                    for (award, place) in awards.iter().zip(places) {
                         if let Some(place) = place {
                             let slot = u8::try_from(award.slot).unwrap_or(u8::MAX);
                             self.holds.keep(request.auction_id.as_u128(), slot, place, now.as_second());
                         }
-                        let (slot, price_per_click) = (award.slot, award.price);
-                        funnel.stop(winner.ad, Reason::Served { slot, price_per_click });
                     }
+                    served(funnel, &awards, &winners);
                     return Ok(awards);
                 }
                 Err(at) => {
@@ -143,6 +143,13 @@ impl Engine {
             places.push(place);
         }
         Ok(places)
+    }
+}
+
+fn served(funnel: &mut Funnel, awards: &[Award<String>], winners: &[&Scored]) {
+    for (award, winner) in awards.iter().zip(winners) {
+        let (slot, price_per_click) = (award.slot, award.price);
+        funnel.stop(winner.ad, Reason::Served { slot, price_per_click });
     }
 }
 
