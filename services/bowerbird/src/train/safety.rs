@@ -187,7 +187,10 @@ mod tests {
         let rows: Vec<(&Text, Embedding)> =
             texts.iter().enumerate().map(|(n, text)| (text, vector(n).expect("finite"))).collect();
         let (label, report) = learn(&rows, 0, "hate").expect("learns");
-        assert!(label.weights[0] > 1.0 && report.positive == 75, "{label:?}");
+        assert_eq!(report.positive, 75);
+        let (even, odd) = (rows[0].1.as_slice(), rows[1].1.as_slice());
+        assert!(label.weights[0] > 5.0 * label.weights[1].abs(), "{:?}", &label.weights[..2]);
+        assert!(label.probability(even) > 0.6 && label.probability(odd) < 0.5);
         assert!((report.auc_by_penalty["100"] - 1.0).abs() < 1e-9);
     }
 }
