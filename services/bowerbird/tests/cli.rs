@@ -29,7 +29,10 @@ fn check(command: &mut Command, code: i32, parts: &[&str]) -> String {
     text
 }
 
+/// Loads posts. All models are there afterwards: `doctor` would say of a file that another test fetches just now that
+/// it is missing.
 fn index(dir: &Path, posts: &str) -> Output {
+    check(&mut bowerbird(&["models", "fetch"]), 0, &[]);
     let file = dir.join("posts.jsonl");
     std::fs::write(&file, posts).expect("written");
     let data = dir.join("data");
