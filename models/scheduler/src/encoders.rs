@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use crate::cache::{CacheStatus, Caches};
 use crate::former::{BatchFormer, BatchPolicy};
 use crate::queue::{Patience, Priority, Queue};
 use crate::reply::{Batch, Reply};
-use crate::worker::{Shared, State, Work, settle};
+use crate::worker::{Beside, Shared, State, Work, settle};
 use crate::{SchedulerError, metrics};
 
 /// When an item should be done.
@@ -76,8 +77,14 @@ pub struct EncodersStatus {
 
 /// The embedder and the reranker of a process, behind one queue. Cheap to clone; dropping the last clone stops the
 /// threads after the call each is in.
+///
+/// A handle embeds with one embedder. [`Encoders::with_embedder`] makes a second handle on the same queue and threads.
 #[derive(Clone)]
-pub struct Encoders(Arc<Crew>);
+pub struct Encoders {
+    crew: Arc<Crew>,
+    /// The embedder of this handle, unless it is the workers' own.
+    beside: Option<Arc<Beside>>,
+}
 
 struct Crew {
     shared: Arc<Shared>,
@@ -86,6 +93,8 @@ struct Crew {
     at_once: usize,
     space: EmbeddingSpace,
     reranker_name: String,
+    /// Embedders added so far.
+    added: AtomicUsize,
 }
 
 impl Encoders {
@@ -138,40 +147,73 @@ impl Encoders {
         // Made before the threads: when one of them cannot start, dropping it stops the others.
         let (limit, at_once) =
             (config.queue_items, config.batching.map_or(config.workers, |policy| policy.items));
-        let mut crew = Crew { shared, threads: Vec::new(), limit, at_once, space, reranker_name };
+        let mut crew = Crew {
+            shared,
+            threads: Vec::new(),
+            limit,
+            at_once,
+            space,
+            reranker_name,
+            added: AtomicUsize::new(0),
+        };
         for (number, (embedder, reranker)) in pairs.into_iter().enumerate() {
             let shared = Arc::clone(&crew.shared);
             let thread =
                 thread::Builder::new().name(format!("encoder-{number}")).spawn(move || {
                     match config.batching {
-                        None => shared.serve(embedder, reranker),
+                        None => shared.serve(number, embedder, reranker),
                         Some(_) => shared.serve_batches(embedder, reranker),
                     }
                 })?;
             crew.threads.push(thread);
         }
-        Ok(Self(Arc::new(crew)))
+        Ok(Self { crew: Arc::new(crew), beside: None })
     }
 
-    /// The space of every vector these encoders give.
+    /// A handle that embeds with another model: same queue, threads and reranker, so that both embedders share the
+    /// processors by the rules of the queue. Calls `factory` once for each worker, on this thread.
+    ///
+    /// The models are freed with the last handle that uses them. Refuses instances of different spaces.
+    pub fn with_embedder<F>(&self, factory: F) -> Result<Self, SchedulerError>
+    where
+        F: Fn(usize) -> Result<Box<dyn Embedder>, ModelError>,
+    {
+        let instances = (0..self.crew.threads.len()).map(factory).collect::<Result<Vec<_>, _>>()?;
+        let Some(space) = instances.first().map(|embedder| embedder.space().clone()) else {
+            return Err(SchedulerError::Config("no worker".into()));
+        };
+        if let Some(other) = instances.iter().map(|embedder| embedder.space()).find(|other| **other != space)
+        {
+            let (expected, found) = (space.fingerprint(), other.fingerprint());
+            return Err(SchedulerError::Config(format!(
+                "workers have different models: {expected}, {found}"
+            )));
+        }
+        let number = 1 + self.crew.added.fetch_add(1, Ordering::Relaxed);
+        let instances = instances.into_iter().map(Mutex::new).collect();
+        let beside = Some(Arc::new(Beside { number, space, instances }));
+        Ok(Self { crew: Arc::clone(&self.crew), beside })
+    }
+
+    /// The space of every vector this handle gives.
     pub fn space(&self) -> &EmbeddingSpace {
-        &self.0.space
+        self.beside.as_ref().map_or(&self.crew.space, |beside| &beside.space)
     }
 
     /// The reranker behind [`Encoders::score`].
     pub fn reranker_name(&self) -> &str {
-        &self.0.reranker_name
+        &self.crew.reranker_name
     }
 
     /// The caches of query vectors and of pair scores. Calling it brings their sizes in the metrics up to date.
     pub fn caches(&self) -> [CacheStatus; 2] {
-        self.0.shared.caches.status()
+        self.crew.shared.caches.status()
     }
 
     /// How busy they are now.
     pub fn status(&self) -> EncodersStatus {
-        let queued = self.0.shared.state.lock().queue.len();
-        let Crew { threads, limit, at_once, .. } = &*self.0;
+        let queued = self.crew.shared.state.lock().queue.len();
+        let Crew { threads, limit, at_once, .. } = &*self.crew;
         EncodersStatus { workers: threads.len(), queued, limit: *limit, at_once: *at_once }
     }
 
@@ -179,13 +221,20 @@ impl Encoders {
     ///
     /// Query vectors are remembered. Needs a tokio runtime with a timer when the job has a deadline.
     pub async fn embed(&self, text: &str, role: TextRole, job: Job) -> Result<Embedding, SchedulerError> {
-        let shared = &self.0.shared;
-        let key = (role == TextRole::Query).then(|| shared.caches.key(text));
+        let shared = &self.crew.shared;
+        let embedder = self.beside.as_ref().map_or(0, |beside| beside.number);
+        let key = (role == TextRole::Query).then(|| shared.caches.key((embedder, text)));
         if let Some(found) = key.and_then(|key| shared.caches.query(&key)) {
             return Ok(found);
         }
         let (sender, receiver) = oneshot::channel();
-        let work = Work::Embed { text: text.into(), role, keep: key, reply: Reply::One(sender) };
+        let work = Work::Embed {
+            text: text.into(),
+            role,
+            with: self.beside.clone(),
+            keep: key,
+            reply: Reply::One(sender),
+        };
         self.submit(vec![work], job);
         receive(receiver, job.deadline).await.map(|(embedding, _)| embedding)
     }
@@ -201,10 +250,8 @@ impl Encoders {
         job: Job,
     ) -> Result<(Embedding, TextRead), SchedulerError> {
         let (sender, receiver) = oneshot::channel();
-        self.submit(
-            vec![Work::Embed { text: text.into(), role, keep: None, reply: Reply::One(sender) }],
-            job,
-        );
+        let (text, with, reply) = (text.into(), self.beside.clone(), Reply::One(sender));
+        self.submit(vec![Work::Embed { text, role, with, keep: None, reply }], job);
         receive(receiver, job.deadline).await
     }
 
@@ -240,7 +287,7 @@ impl Encoders {
             Known(RerankLogit),
             Waits(oneshot::Receiver<Result<(RerankLogit, PairRead), SchedulerError>>),
         }
-        let shared = &self.0.shared;
+        let shared = &self.crew.shared;
         let query: Arc<str> = query.into();
         let mut places = Vec::with_capacity(passages.len());
         let mut work = Vec::new();
@@ -287,10 +334,11 @@ impl Encoders {
         role: TextRole,
         priority: Priority,
     ) -> Vec<Result<Embedding, SchedulerError>> {
-        let shared = &self.0.shared;
+        let shared = &self.crew.shared;
         let (batch, slots) = Batch::new(texts.len());
         for (text, slot) in texts.iter().zip(slots) {
-            let work = Work::Embed { text: text.as_str().into(), role, keep: None, reply: Reply::Slot(slot) };
+            let (text, with, reply) = (text.as_str().into(), self.beside.clone(), Reply::Slot(slot));
+            let work = Work::Embed { text, role, with, keep: None, reply };
             let mut state = shared.state.lock();
             shared.room.wait_while(&mut state, |state| !state.stopped && state.queue.room(priority) == 0);
             if state.stopped {
@@ -314,7 +362,7 @@ impl Encoders {
         if work.is_empty() {
             return;
         }
-        let shared = &self.0.shared;
+        let shared = &self.crew.shared;
         let now = Instant::now();
         let expired = job.deadline.is_some_and(|deadline| deadline <= now);
         let mut refused = Vec::new();
@@ -333,7 +381,7 @@ impl Encoders {
                 } else if state.is_hopeless(&work, job.deadline, now) {
                     refused.push((work, SchedulerError::DeadlineExceeded, "late"));
                 } else if let Err(work) = state.queue.push_nth(nth, work, job.priority, job.deadline, now) {
-                    let error = Shared::overloaded(&state, self.0.limit, job.priority);
+                    let error = Shared::overloaded(&state, self.crew.limit, job.priority);
                     refused.push((work, error, "overloaded"));
                 } else {
                     queued += 1;
@@ -386,8 +434,8 @@ impl Drop for Crew {
 impl fmt::Debug for Encoders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Encoders")
-            .field("space", &self.0.space.fingerprint())
-            .field("reranker", &self.0.reranker_name)
+            .field("space", &self.crew.space.fingerprint())
+            .field("reranker", &self.crew.reranker_name)
             .field("status", &self.status())
             .finish()
     }

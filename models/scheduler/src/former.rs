@@ -24,7 +24,7 @@ use crate::Priority;
 use crate::queue::{Popped, Queue, Waiting};
 
 /// Kinds of model a batch can be for.
-const MODELS: usize = 2;
+const MODELS: usize = 3;
 /// Length buckets.
 const STEPS: usize = BATCH_LENGTHS.len();
 /// What a measurement weighs after each later one.
@@ -90,7 +90,7 @@ impl BatchPolicy {
 /// What an item asks of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Which model, 0 or 1.
+    /// Which model: 0 the embedder, 1 the reranker, from 2 on embedders that were added.
     pub model: usize,
     /// Tokens of its longest row, at least about: an estimate that is off costs padding.
     pub tokens: usize,

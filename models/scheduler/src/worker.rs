@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bowerbird_models_api::{
-    Embedder, Embedding, ModelError, Pair, PairRead, RerankLogit, Reranker, TextRead, TextRole,
+    Embedder, Embedding, EmbeddingSpace, ModelError, Pair, PairRead, RerankLogit, Reranker, TextRead,
+    TextRole,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -21,6 +22,8 @@ pub(crate) enum Work {
     Embed {
         text: Arc<str>,
         role: TextRole,
+        /// Another embedder than the worker's own.
+        with: Option<Arc<Beside>>,
         keep: Option<Key>,
         reply: Reply<(Embedding, TextRead)>,
     },
@@ -31,6 +34,14 @@ pub(crate) enum Work {
         keep: Option<Key>,
         reply: Reply<(RerankLogit, PairRead)>,
     },
+}
+
+/// An embedder beside the first: one instance for each worker, whose thread alone uses it.
+pub(crate) struct Beside {
+    /// 1 for the first that was added, and so on.
+    pub(crate) number: usize,
+    pub(crate) space: EmbeddingSpace,
+    pub(crate) instances: Vec<Mutex<Box<dyn Embedder>>>,
 }
 
 impl Work {
@@ -57,7 +68,10 @@ impl Work {
         const WINDOWS: usize = 3;
         let tokens = |text: &str| text.len() / TOKEN_BYTES + 1;
         match self {
-            Self::Embed { text, .. } => Shape { model: 0, tokens: tokens(text) + 2, rows: 1 },
+            Self::Embed { text, with, .. } => {
+                let model = with.as_ref().map_or(0, |beside| 1 + beside.number);
+                Shape { model, tokens: tokens(text) + 2, rows: 1 }
+            }
             Self::Score { query, passage, passage_tokens, .. } => {
                 let looked_at = passage_tokens.map_or(usize::MAX, NonZeroUsize::get);
                 let passage = tokens(passage).min(looked_at);
@@ -185,9 +199,14 @@ impl Shared {
     }
 
     /// The life of a worker thread, which owns its two models.
-    pub(crate) fn serve(&self, mut embedder: Box<dyn Embedder>, mut reranker: Box<dyn Reranker>) {
+    pub(crate) fn serve(
+        &self,
+        number: usize,
+        mut embedder: Box<dyn Embedder>,
+        mut reranker: Box<dyn Reranker>,
+    ) {
         while let Some(work) = self.next() {
-            self.run_one(work, &mut *embedder, &mut *reranker);
+            self.run_one(work, number, &mut *embedder, &mut *reranker);
         }
     }
 
@@ -206,16 +225,19 @@ impl Shared {
             }
             // The batch panicked: alone, each item that is sound still gets its result.
             for work in left {
-                self.run_one(work, &mut *embedder, &mut *reranker);
+                self.run_one(work, 0, &mut *embedder, &mut *reranker);
             }
         }
     }
 
-    fn run_one(&self, work: Work, embedder: &mut dyn Embedder, reranker: &mut dyn Reranker) {
+    fn run_one(&self, work: Work, worker: usize, embedder: &mut dyn Embedder, reranker: &mut dyn Reranker) {
         match work {
-            Work::Embed { text, role, keep, reply } => {
+            Work::Embed { text, role, with, keep, reply } => {
+                let mut beside = with.as_ref().and_then(|with| with.instances.get(worker)).map(Mutex::lock);
+                let embedder = beside.as_mut().map_or(embedder, |instance| &mut ***instance);
                 let model = embedder.space().model.clone();
                 let result = call("embed", &model, || embedder.embed_counted(&text, role));
+                drop(beside);
                 self.answer_embed(keep, reply, result);
             }
             Work::Score { query, passage, passage_tokens, keep, reply } => {
@@ -236,6 +258,13 @@ impl Shared {
     ) -> Vec<Work> {
         let mut texts = Vec::new();
         let mut pairs = Vec::new();
+        // Items of one batch are for one model.
+        let with = work.iter().find_map(|work| match work {
+            Work::Embed { with, .. } => with.clone(),
+            Work::Score { .. } => None,
+        });
+        let mut beside = with.as_ref().and_then(|with| with.instances.first()).map(Mutex::lock);
+        let embedder = beside.as_mut().map_or(embedder, |instance| &mut ***instance);
         for work in &work {
             match work {
                 Work::Embed { text, role, .. } => texts.push((&**text, *role)),

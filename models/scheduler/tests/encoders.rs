@@ -529,3 +529,38 @@ async fn counted_work_tells_what_was_read_and_leaves_the_caches_alone() {
     assert!(watched.score(&query, &passages(&["passage"]), bulk).await[0].is_ok());
     assert_eq!(control.calls().len(), 6, "each was computed");
 }
+
+#[tokio::test]
+async fn an_embedder_beside_the_first_gives_vectors_of_its_own_space_on_the_same_threads() {
+    for config in [
+        EncodersConfig { workers: 2, ..EncodersConfig::default() },
+        EncodersConfig { workers: 1, batching: Some(BatchPolicy::default()), ..EncodersConfig::default() },
+    ] {
+        let first = Encoders::start(config, |_| {
+            Ok((
+                Box::new(StubEmbedder::new(8)) as Box<dyn Embedder>,
+                Box::new(StubReranker) as Box<dyn Reranker>,
+            ))
+        })
+        .expect("starts");
+        let second = first.with_embedder(|_| Ok(Box::new(StubEmbedder::new(16)))).expect("loads");
+        assert_ne!(first.space(), second.space());
+        assert_eq!(first.status().workers, second.status().workers);
+        let job = job(Priority::QueryEmbedding, None);
+        for _ in 0..2 {
+            let vector = first.embed("sleep", TextRole::Query, job).await.expect("embeds");
+            assert_eq!(vector, StubEmbedder::new(8).embed("sleep", TextRole::Query).expect("embeds"));
+            let vector = second.embed("sleep", TextRole::Query, job).await.expect("embeds");
+            assert_eq!(vector.dim(), 16, "a remembered vector is of the space that was asked for");
+        }
+        let texts: Vec<String> = (0..20).map(|n| format!("text {n}")).collect();
+        let mine = second.clone();
+        let bulk = thread::spawn(move || mine.embed_blocking(&texts, TextRole::Passage, Priority::Bulk));
+        assert!(first.embed("other", TextRole::Query, job).await.expect("embeds").dim() == 8);
+        assert!(bulk.join().expect("no panic").expect("embeds").iter().all(|vector| vector.dim() == 16));
+        drop(first);
+        assert!(second.embed("the threads stay", TextRole::Query, job).await.is_ok());
+        let differ = second.with_embedder(|n| Ok(Box::new(StubEmbedder::new(8 * (n + 1)))));
+        assert_eq!(differ.is_err(), config.workers == 2);
+    }
+}
