@@ -1,10 +1,26 @@
 //! Parameters of ranking and of the writer.
 
+use serde::{Deserialize, Serialize};
+
 use crate::LexicalError;
+
+/// How the words of posts are reduced before they are indexed. An index keeps the one it was made with: queries look
+/// a word up in every form, and find it in the form its posts have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Analyzer {
+    /// By the language of the post: English and French words lose their endings, others stay.
+    #[default]
+    Language,
+    /// No word loses its ending: `flies` finds `flies` and not `flying`.
+    Plain,
+}
 
 /// How the index ranks and how it uses the machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LexicalConfig {
+    /// How the words of posts are reduced.
+    pub analyzer: Analyzer,
     /// Saturation of term frequency in BM25, 0 or more.
     pub k1: f32,
     /// Weight of document length in BM25, 0 to 1.
@@ -25,6 +41,7 @@ pub struct LexicalConfig {
 impl Default for LexicalConfig {
     fn default() -> Self {
         Self {
+            analyzer: Analyzer::default(),
             // The values of the published BEIR baselines: short texts saturate early, and length says little. On six
             // sets, the pair that is best on all other collections wins on two, by .005 and .009 of nDCG@10, and
             // loses on three, both sets of short posts among them (`benches/lexical_quality.rs`).

@@ -86,7 +86,7 @@ impl LexicalSearcher {
             let mut model: BTreeMap<(usize, String), f32> = BTreeMap::new();
             for post in posts {
                 let text = cut(post.text, MAX_QUERY_BYTES);
-                let family = Family::of(post.lang, text);
+                let family = Family::of(snapshot.config.analyzer, post.lang, text);
                 let kept = tokens(text, family, Purpose::Query)
                     .into_iter()
                     .filter(|t| t.word && !t.stop && (2..=LONGEST_WORD).contains(&t.text.chars().count()));

@@ -14,7 +14,7 @@ impl LexicalSearcher {
     /// inside a character. `lang` is the language of the post, guessed when absent, as at indexing.
     pub fn highlight(&self, query: &BagQuery, text: &str, lang: Option<&str>) -> Vec<Range<usize>> {
         let analysed = Analysed::new(query);
-        let family = Family::of(lang, text);
+        let family = Family::of(self.snapshot.config.analyzer, lang, text);
         let mut forms: HashSet<String> = analysed
             .words
             .into_iter()

@@ -155,7 +155,7 @@ impl LexicalIndex {
     ///
     /// Waits while the writer is behind by more than its queue.
     pub fn add(&self, ordinal: Ordinal, post: &Post) -> Result<(), LexicalError> {
-        let family = Family::of(post.lang.as_deref(), &post.text);
+        let family = Family::of(self.config.analyzer, post.lang.as_deref(), &post.text);
         let mut document = TantivyDocument::new();
         document.add_u64(self.fields.ordinal, u64::from(ordinal.0));
         document.add_text(self.fields.body(family), &post.text);

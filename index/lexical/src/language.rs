@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use whatlang::{Detector, Lang};
 
+use crate::Analyzer;
+
 /// Fewest letters of a text whose language is guessed; below, guesses are wrong too often.
 const MIN_LETTERS: usize = 24;
 /// Bytes of a text that are looked at: they say as much as all of a long one.
@@ -78,8 +80,11 @@ pub(crate) enum Family {
 impl Family {
     pub(crate) const ALL: [Self; 3] = [Self::English, Self::French, Self::Other];
 
-    /// The family of the language of a text, see [`language_of`].
-    pub(crate) fn of(lang: Option<&str>, text: &str) -> Self {
+    /// The family in which a text is analysed, by its language, see [`language_of`].
+    pub(crate) fn of(analyzer: Analyzer, lang: Option<&str>, text: &str) -> Self {
+        if analyzer == Analyzer::Plain {
+            return Self::Other;
+        }
         match language_of(lang, text).as_deref() {
             Some("en") | None => Self::English,
             Some("fr") => Self::French,
@@ -184,7 +189,7 @@ mod tests {
             (None, "", Family::English),
             (None, "Дети, которые плохо спят, хуже учатся в школе, чем другие дети", Family::Other),
         ] {
-            assert_eq!(Family::of(lang, text), expected, "{lang:?} {text}");
+            assert_eq!(Family::of(Analyzer::Language, lang, text), expected, "{lang:?} {text}");
         }
     }
 

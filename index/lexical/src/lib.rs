@@ -41,7 +41,7 @@ mod sweep;
 pub use analysis::has_words;
 pub use bm25::Bm25;
 pub use clause::PrefixExpansion;
-pub use config::LexicalConfig;
+pub use config::{Analyzer, LexicalConfig};
 pub use count::{RARE_POSTS, RARE_WORD_POSTS};
 pub use error::LexicalError;
 pub use expand::{Expansion, FeedbackOptions, FeedbackText};
