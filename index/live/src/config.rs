@@ -36,6 +36,9 @@ pub struct LiveConfig {
     /// After how long without progress, while an error is known, [`flush`](crate::Live::flush) gives up.
     #[serde(with = "humantime_serde")]
     pub stall_timeout: Duration,
+    /// How long the indexes of a generation that was replaced stay open for cursors that lead into it.
+    #[serde(with = "humantime_serde")]
+    pub retired_for: Duration,
     /// The vector index.
     pub vector: VectorConfig,
 }
@@ -52,6 +55,7 @@ impl Default for LiveConfig {
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),
             stall_timeout: Duration::from_mins(1),
+            retired_for: Duration::from_mins(10),
             vector: VectorConfig::default(),
         }
     }

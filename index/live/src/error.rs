@@ -130,6 +130,14 @@ pub enum LiveError {
         /// The directory.
         path: PathBuf,
     },
+    /// A generation cannot be used so.
+    #[error("generation {number}: {message}")]
+    Generation {
+        /// Its number.
+        number: u32,
+        /// Why not, and what helps.
+        message: String,
+    },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

@@ -3,14 +3,20 @@
 //! ```text
 //! FORMAT               "bowerbird data 1\n"
 //! LOCK                 empty; locked while a process uses the directory
-//! posts/               the post store, the source of truth
-//! generation/lexical/  lexical index   } caches: made again from the posts
-//! generation/vector/   vector index    }
+//! CURRENT              number of the generation that serves; 1 when absent
+//! posts/               the post store, the source of truth, one for all generations
+//! generation/          generation 1; others are generation-2/, generation-3/ …
+//!   generation.json    what it is made with; the defaults when absent
+//!   lexical/           lexical index   } caches: made again from the posts
+//!   vector/            vector index    }
 //! ```
+//!
+//! Ordinals belong to the post store, so every generation numbers the same versions of the same posts alike.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::LiveError;
 
@@ -21,6 +27,7 @@ pub const FORMAT: &str = "bowerbird data 1\n";
 #[derive(Debug)]
 pub(crate) struct DataDir {
     root: PathBuf,
+    current: AtomicU32,
     /// The lock ends when the file is closed.
     _lock: File,
 }
@@ -41,10 +48,39 @@ impl DataDir {
             TryLockError::Error(source) => LiveError::Io { action: "lock", path: path.clone(), source },
         })?;
         check_format(root)?;
-        let dir = Self { root: root.to_path_buf(), _lock: lock };
-        let generation = root.join("generation");
+        let current = read_current(root)?;
+        let dir = Self { root: root.to_path_buf(), current: AtomicU32::new(current), _lock: lock };
+        let generation = dir.generation(current);
         fs::create_dir_all(&generation).map_err(LiveError::io("create", &generation))?;
         Ok(dir)
+    }
+
+    /// The generation that serves.
+    pub fn current(&self) -> u32 {
+        self.current.load(Ordering::Acquire)
+    }
+
+    /// Makes `number` the generation that serves, durably, in one step.
+    pub fn set_current(&self, number: u32) -> Result<(), LiveError> {
+        write_durably(&self.root, "CURRENT", format!("{number}\n").as_bytes())?;
+        self.current.store(number, Ordering::Release);
+        Ok(())
+    }
+
+    /// Directory of a generation.
+    pub fn generation(&self, number: u32) -> PathBuf {
+        generation_dir(&self.root, number)
+    }
+
+    /// Numbers of the generations that have a directory, ascending.
+    pub fn generations(&self) -> Result<Vec<u32>, LiveError> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(LiveError::io("read", &self.root))? {
+            let name = entry.map_err(LiveError::io("read", &self.root))?.file_name();
+            numbers.extend(name.to_str().and_then(generation_number));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 
     pub fn root(&self) -> &Path {
@@ -55,13 +91,59 @@ impl DataDir {
         self.root.join("posts")
     }
 
+    /// Lexical index of the generation that serves.
     pub fn lexical(&self) -> PathBuf {
-        self.root.join("generation").join("lexical")
+        self.generation(self.current()).join("lexical")
     }
 
+    /// Vector index of the generation that serves.
     pub fn vector(&self) -> PathBuf {
-        self.root.join("generation").join("vector")
+        self.generation(self.current()).join("vector")
     }
+}
+
+pub(crate) fn generation_dir(root: &Path, number: u32) -> PathBuf {
+    if number == 1 { root.join("generation") } else { root.join(format!("generation-{number}")) }
+}
+
+fn generation_number(name: &str) -> Option<u32> {
+    if name == "generation" {
+        return Some(1);
+    }
+    let digits = name.strip_prefix("generation-")?;
+    let number: u32 = digits.parse().ok()?;
+    (number > 1 && number.to_string() == digits).then_some(number)
+}
+
+/// The generation that serves, as the file `CURRENT` says.
+pub(crate) fn read_current(root: &Path) -> Result<u32, LiveError> {
+    let path = root.join("CURRENT");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(1),
+        Err(error) => return Err(LiveError::io("read", &path)(error)),
+    };
+    match text.trim_end().parse::<u32>() {
+        Ok(number) if number > 0 && (number == 1 || generation_dir(root, number).is_dir()) => Ok(number),
+        _ => Err(LiveError::Format {
+            path,
+            expected: "the number of a generation that is there".into(),
+            found: text.chars().take(40).collect(),
+        }),
+    }
+}
+
+/// Writes a small file whole or not at all, durable at return.
+pub(crate) fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), LiveError> {
+    let temporary = dir.join(format!("{name}.tmp"));
+    File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .map_err(LiveError::io("write", &temporary))?;
+    fs::rename(&temporary, dir.join(name)).map_err(LiveError::io("rename", &temporary))?;
+    if cfg!(unix) {
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(LiveError::io("sync", dir))?;
+    }
+    Ok(())
 }
 
 fn check_format(root: &Path) -> Result<(), LiveError> {
@@ -77,15 +159,7 @@ fn check_format(root: &Path) -> Result<(), LiveError> {
             Err(LiveError::Format { path, expected: FORMAT.to_owned(), found })
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let temporary = root.join("FORMAT.tmp");
-            File::create(&temporary)
-                .and_then(|mut file| file.write_all(FORMAT.as_bytes()).and_then(|()| file.sync_all()))
-                .map_err(LiveError::io("write", &temporary))?;
-            fs::rename(&temporary, &path).map_err(LiveError::io("rename", &temporary))?;
-            if cfg!(unix) {
-                File::open(root).and_then(|dir| dir.sync_all()).map_err(LiveError::io("sync", root))?;
-            }
-            Ok(())
+            write_durably(root, "FORMAT", FORMAT.as_bytes())
         }
         Err(source) => Err(LiveError::Io { action: "open", path, source }),
     }
@@ -121,6 +195,26 @@ pub(crate) fn remove(path: &Path) -> Result<(), LiveError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_generation_serves_and_it_is_there() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let dir = DataDir::open(root.path()).expect("opens");
+        assert_eq!((dir.current(), dir.lexical()), (1, root.path().join("generation/lexical")));
+        for name in ["generation-3", "generation-03", "generation-1", "generation-x", "generations"] {
+            fs::create_dir(root.path().join(name)).expect("made");
+        }
+        assert_eq!(dir.generations().expect("listed"), [1, 3]);
+        dir.set_current(3).expect("set");
+        drop(dir);
+        let dir = DataDir::open(root.path()).expect("opens");
+        assert_eq!((dir.current(), dir.vector()), (3, root.path().join("generation-3/vector")));
+        drop(dir);
+        for bad in ["4\n", "0\n", "", "x\n"] {
+            fs::write(root.path().join("CURRENT"), bad).expect("written");
+            assert!(matches!(DataDir::open(root.path()), Err(LiveError::Format { .. })), "{bad:?}");
+        }
+    }
 
     #[test]
     fn one_holder_at_a_time_and_only_this_format() {

@@ -39,6 +39,7 @@ enum Indexed {
 
 /// What the lexical thread owns.
 pub(crate) struct LexicalThread {
+    pub generation: u32,
     pub index: LexicalIndex,
     pub work: Receiver<LexicalWork>,
     pub published: Arc<Published>,
@@ -113,7 +114,11 @@ impl LexicalThread {
                     tracing::warn!(?took, posts, "a lexical commit was slow: look at the disk");
                 }
                 let searcher = self.index.searcher();
-                self.published.change(|parts| parts.lexical = searcher);
+                self.published.change(|parts| {
+                    if parts.generation == self.generation {
+                        parts.lexical = searcher;
+                    }
+                });
                 return true;
             };
             if attempt == 0 {

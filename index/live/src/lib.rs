@@ -8,18 +8,22 @@
 //! [`VectorSource`]), no query language and no ranking.
 
 mod backup;
+mod building;
 mod check;
 mod columns;
 mod config;
 mod error;
 mod facets;
 mod filter;
+mod follower;
+mod generation;
 mod layout;
 mod lexical_thread;
 mod live;
 mod progress;
 mod queue;
 mod recover;
+mod round;
 mod snapshot;
 mod vector_thread;
 mod writer;
@@ -28,12 +32,14 @@ pub use backup::{
     SnapshotContents, SnapshotDraft, SnapshotFile, SnapshotManifest, check_snapshot_name, copy_closed,
     read_manifest, restore, verify,
 };
+pub use building::{Building, GenerationShard, Step};
 pub use check::{CheckProblem, CheckReport, LexicalCheck, Part, Remedy, VectorCheck, check};
 pub use columns::Columns;
 pub use config::LiveConfig;
 pub use error::LiveError;
 pub use facets::is_facet;
 pub use filter::{Filter, MAX_FILTER_CONDITIONS, MAX_FILTER_DEPTH};
+pub use generation::{GenerationInfo, GenerationSpec, current_space};
 pub use live::{Live, LiveStatus, VectorSource};
 pub use recover::{LiveRepair, repair};
 pub use snapshot::{Allowed, Snapshot};

@@ -3,23 +3,21 @@
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bowerbird_posts::{Op, Ordinal, Outcome, PostStore};
+use parking_lot::Mutex;
 
+use crate::follower::{Follower, Indexes, Target, follow, join, spawn};
 use crate::layout::DataDir;
-use crate::lexical_thread::LexicalThread;
 use crate::progress::{Progress, State};
 use crate::queue::{Reply, Request, WriteQueue};
 use crate::recover::{open_lexical, open_vectors, replay, without_vector};
 use crate::snapshot::{Parts, Published, Stores};
-use crate::vector_thread::VectorThread;
 use crate::writer::Writer;
-use crate::{LiveConfig, LiveError, Snapshot};
-
-/// Transactions that may wait for the lexical thread before the writer waits for it.
-const LEXICAL_BACKLOG: usize = 4;
+use crate::{GenerationSpec, LiveConfig, LiveError, Snapshot};
 
 /// Where vectors come from: a model behind a queue, or a stub.
 pub trait VectorSource: Send + Sync {
@@ -83,9 +81,11 @@ struct Handle {
     stores: Arc<Stores>,
     published: Arc<Published>,
     queue: Arc<WriteQueue>,
-    progress: Arc<Progress>,
+    target: Arc<Mutex<Target>>,
+    /// The one in `target`, to be read while a transaction is under way.
+    follower: ArcSwap<Follower>,
     config: LiveConfig,
-    threads: Vec<JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 impl Live {
@@ -98,10 +98,15 @@ impl Live {
         config.validate()?;
         let dir = DataDir::open(dir)?;
         let posts = PostStore::open(&dir.posts())?;
-        let index = open_lexical(&dir, &posts)?;
-        let vectors = open_vectors(&dir, &posts, &source.space(), source.dim(), config.vector.clone())?;
+        let number = dir.current();
+        let generation = dir.generation(number);
+        let spec = GenerationSpec::read(&generation)?;
+        let index = open_lexical(&generation, &spec, &posts)?;
+        let vector = spec.vector.unwrap_or_else(|| config.vector.clone());
+        let vectors = open_vectors(&generation, &posts, &source.space(), source.dim(), vector)?;
         let recovered = replay(&posts, &index)?;
         let pending = without_vector(&vectors, &recovered.live)?;
+        let vectors = Arc::new(vectors);
         let progress = Arc::new(Progress::default());
         progress.update(|state| {
             *state = State {
@@ -115,16 +120,21 @@ impl Live {
             };
         });
         let live = Arc::new(recovered.live);
-        let stores = Arc::new(Stores { posts, vectors, dir });
+        let stores = Arc::new(Stores { posts, dir });
         let published = Arc::new(Published::new(Parts {
-            stores: Arc::clone(&stores),
+            generation: number,
             lexical: index.searcher(),
+            vectors: Arc::clone(&vectors),
             live: Arc::clone(&live),
             columns: recovered.columns.published(),
             sequence: recovered.sequence,
+            stores: Arc::clone(&stores),
         }));
         let queue = Arc::new(WriteQueue::new(config.queue_ops, config.queue_bytes));
-        let (to_lexical, work) = crossbeam_channel::bounded(LEXICAL_BACKLOG);
+        let indexes = Indexes { generation: number, lexical: index, vectors, source };
+        let target = follow(indexes, progress, &stores, &published, &config)?;
+        let follower = ArcSwap::new(Arc::clone(&target.follower));
+        let target = Arc::new(Mutex::new(target));
         let writer = Writer {
             stores: Arc::clone(&stores),
             queue: Arc::clone(&queue),
@@ -132,32 +142,13 @@ impl Live {
             live,
             next_ordinal: recovered.next_ordinal,
             published: Arc::clone(&published),
-            progress: Arc::clone(&progress),
-            lexical: to_lexical,
+            target: Arc::clone(&target),
             group_ops: config.group_ops,
             reserve_bytes: config.reserve.as_u64(),
         };
-        let lexical = LexicalThread {
-            index,
-            work,
-            published: Arc::clone(&published),
-            progress: Arc::clone(&progress),
-            config: config.clone(),
-        };
-        let vector = VectorThread {
-            stores: Arc::clone(&stores),
-            published: Arc::clone(&published),
-            source,
-            progress: Arc::clone(&progress),
-            config: config.clone(),
-            sealing: Arc::new(AtomicBool::new(false)),
-        };
         // From here on a failure drops the handle, which ends the threads that run.
-        let mut handle =
-            Handle { stores, published, queue, progress, config, threads: Vec::with_capacity(3) };
-        handle.spawn("bowerbird-write", move || writer.run())?;
-        handle.spawn("bowerbird-lexical", move || lexical.run())?;
-        handle.spawn("bowerbird-vector", move || vector.run())?;
+        let mut handle = Handle { stores, published, queue, target, follower, config, writer: None };
+        handle.writer = Some(spawn("bowerbird-write", move || writer.run())?);
         Ok(Self(Arc::new(handle)))
     }
 
@@ -189,20 +180,27 @@ impl Live {
         self.0.published.snapshot()
     }
 
+    /// The present posts, as the indexes of `generation` find them: the one that serves, or one that did until
+    /// [`retired_for`](LiveConfig::retired_for) ago.
+    pub fn snapshot_of(&self, generation: u32) -> Option<Snapshot> {
+        self.0.published.of_generation(generation)
+    }
+
     /// Waits until every post acknowledged by now is searchable by words and has its vector, both durable. Blocks.
     ///
     /// Texts that the vector source refuses for good are not waited for. Fails with [`LiveError::Stalled`] when
     /// nothing moved for [`stall_timeout`](LiveConfig::stall_timeout) and an error is known.
     pub fn flush(&self) -> Result<(), LiveError> {
-        self.0.progress.flushed(self.0.config.stall_timeout)
+        self.follower().progress.flushed(self.0.config.stall_timeout)
     }
 
     /// What is where.
     pub fn status(&self) -> LiveStatus {
         let posts = self.snapshot().live().len();
-        let vectors = self.0.stores.vectors.len();
+        let follower = self.follower();
+        let vectors = follower.vectors.len();
         let (queued_ops, queued_bytes) = self.0.queue.waiting();
-        self.0.progress.read(|state| LiveStatus {
+        follower.progress.read(|state| LiveStatus {
             posts,
             sequence: state.sequence,
             next_ordinal: state.next_ordinal,
@@ -223,8 +221,46 @@ impl Live {
         self.snapshot().live().contains(ordinal.0)
     }
 
-    pub(crate) fn stores(&self) -> &Stores {
+    pub(crate) fn stores(&self) -> &Arc<Stores> {
         &self.0.stores
+    }
+
+    pub(crate) fn published(&self) -> &Arc<Published> {
+        &self.0.published
+    }
+
+    pub(crate) fn target(&self) -> &Mutex<Target> {
+        &self.0.target
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> &LiveConfig {
+        &self.0.config
+    }
+
+    /// Lets go of the indexes that were retired now, once `time` has passed; the last handle may go before.
+    pub(crate) fn sweep_after(&self, time: Duration) {
+        let published = Arc::downgrade(&self.0.published);
+        let sweep = move || {
+            std::thread::sleep(time + Duration::from_secs(1));
+            if let Some(published) = published.upgrade() {
+                published.sweep();
+            }
+        };
+        if let Err(error) = spawn("bowerbird-sweep", sweep) {
+            tracing::warn!(%error, "the indexes of the old generation stay in memory until the next one");
+        }
+    }
+
+    pub(crate) fn follower(&self) -> Arc<Follower> {
+        self.0.follower.load_full()
+    }
+
+    /// Puts `next` in the place of `target`, which is the locked one of this generation; gives what followed until
+    /// now, which can get no more work.
+    pub(crate) fn replace_target(&self, target: &mut Target, next: Target) -> Arc<Follower> {
+        self.0.follower.store(Arc::clone(&next.follower));
+        std::mem::replace(target, next).follower
     }
 
     /// The post store.
@@ -233,25 +269,17 @@ impl Live {
     }
 }
 
-impl Handle {
-    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), LiveError> {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-        self.threads.push(thread.map_err(LiveError::io("start thread", Path::new(name)))?);
-        Ok(())
-    }
-}
-
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.progress.update(|state| state.stopping = true);
-        self.stores.vectors.stop_sealing();
+        let follower = Arc::clone(&self.target.lock().follower);
+        follower.stop_vectors();
         // The writer ends when the queue is empty, which ends the lexical thread when its work is done.
         self.queue.close();
-        for thread in self.threads.drain(..) {
-            let name = thread.thread().name().unwrap_or_default().to_owned();
-            if thread.join().is_err() {
-                tracing::error!(name, "a thread of the index had panicked");
-            }
+        if self.writer.is_none() {
+            self.target.lock().work = None;
         }
+        join(self.writer.take());
+        follower.join_lexical();
+        follower.join_vectors();
     }
 }

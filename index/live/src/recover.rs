@@ -9,10 +9,10 @@ use bowerbird_posts::{Ordinal, PostStore, StoreError, StoredPost};
 use bowerbird_vector::{VectorConfig, VectorIndex};
 use roaring::RoaringBitmap;
 
-use crate::LiveError;
 use crate::check::{CheckReport, Part, check_open};
 use crate::columns::ColumnsWriter;
 use crate::layout::{self, DataDir};
+use crate::{GenerationSpec, LiveError};
 
 /// Posts added to the lexical index between two commits of a rebuild.
 const REBUILD_COMMIT_POSTS: u32 = 50_000;
@@ -44,7 +44,7 @@ pub(crate) fn replay(posts: &PostStore, lexical: &LexicalIndex) -> Result<Recove
     };
     let mut added = 0;
     let mut failed: Option<LexicalError> = None;
-    scan_readable(posts, &mut recovered.damaged, &mut |StoredPost { ordinal, post }| {
+    scan_readable(posts, 0, &mut recovered.damaged, &mut |StoredPost { ordinal, post }| {
         recovered.columns.insert(ordinal, &post, language_of(post.lang.as_deref(), &post.text).as_deref());
         recovered.live.insert(ordinal.0);
         if ordinal.0 >= checkpoint.next_ordinal {
@@ -76,7 +76,7 @@ pub(crate) fn replay(posts: &PostStore, lexical: &LexicalIndex) -> Result<Recove
 }
 
 /// Deletes what the index may still have of ordinals below `next` that have died since its checkpoint.
-fn delete_dead(lexical: &LexicalIndex, next: u32, live: &RoaringBitmap) -> Result<u64, LiveError> {
+pub(crate) fn delete_dead(lexical: &LexicalIndex, next: u32, live: &RoaringBitmap) -> Result<u64, LiveError> {
     let alive = live.range_cardinality(..next);
     if lexical.searcher().doc_count() <= alive {
         return Ok(0);
@@ -90,13 +90,14 @@ fn delete_dead(lexical: &LexicalIndex, next: u32, live: &RoaringBitmap) -> Resul
     Ok(dead.len())
 }
 
-/// Visits the live posts, going on behind records that cannot be read.
-fn scan_readable(
+/// Visits the live posts from ordinal `from` on, going on behind records that cannot be read.
+pub(crate) fn scan_readable(
     posts: &PostStore,
+    from: u32,
     damaged: &mut RoaringBitmap,
     visit: &mut dyn FnMut(StoredPost) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
-    let mut from = 0;
+    let mut from = from;
     loop {
         match posts.scan(Ordinal(from), visit) {
             Err(StoreError::DamagedRecord { path, ordinal, message }) => {
@@ -112,9 +113,13 @@ fn scan_readable(
 }
 
 /// Opens the lexical index; one that is ahead of the post store belongs to other posts and is made again.
-pub(crate) fn open_lexical(dir: &DataDir, posts: &PostStore) -> Result<LexicalIndex, LiveError> {
-    let path = dir.lexical();
-    let index = LexicalIndex::open(&path)?;
+pub(crate) fn open_lexical(
+    generation: &Path,
+    spec: &GenerationSpec,
+    posts: &PostStore,
+) -> Result<LexicalIndex, LiveError> {
+    let path = generation.join("lexical");
+    let index = LexicalIndex::open_with(&path, spec.lexical())?;
     let Some(checkpoint) = index.checkpoint() else { return Ok(index) };
     if checkpoint.sequence <= posts.sequence()? && checkpoint.next_ordinal <= posts.next_ordinal()?.0 {
         return Ok(index);
@@ -122,18 +127,18 @@ pub(crate) fn open_lexical(dir: &DataDir, posts: &PostStore) -> Result<LexicalIn
     tracing::warn!(?checkpoint, "the lexical index is ahead of the post store; making it again");
     drop(index);
     layout::remove(&path)?;
-    Ok(LexicalIndex::open(&path)?)
+    Ok(LexicalIndex::open_with(&path, spec.lexical())?)
 }
 
 /// Opens the vector index; points of ordinals that were never given out belong to other posts, and all are dropped.
 pub(crate) fn open_vectors(
-    dir: &DataDir,
+    generation: &Path,
     posts: &PostStore,
     space: &str,
     dim: usize,
     config: VectorConfig,
 ) -> Result<VectorIndex, LiveError> {
-    let index = VectorIndex::open(&dir.vector(), space, dim, config)?;
+    let index = VectorIndex::open(&generation.join("vector"), space, dim, config)?;
     if index.points().max().is_some_and(|max| max >= posts.next_ordinal().map_or(u32::MAX, |next| next.0)) {
         tracing::warn!("the vector index is ahead of the post store; making it again");
         index.retain(&RoaringBitmap::new())?;
@@ -183,9 +188,11 @@ pub fn repair(root: &Path) -> Result<LiveRepair, LiveError> {
     let before = check_open(&dir);
     let vectors = VectorIndex::repair(&dir.vector())?;
     let posts = PostStore::open(&dir.posts())?;
+    let generation = dir.generation(dir.current());
+    let spec = GenerationSpec::read(&generation)?;
     let damaged_posts = posts.damaged_records()?;
     if let Some((space, dim)) = VectorIndex::stored_space(&dir.vector())? {
-        drop(open_vectors(&dir, &posts, &space, dim, VectorConfig::default())?);
+        drop(open_vectors(&generation, &posts, &space, dim, VectorConfig::default())?);
     }
     let wrong = before.problems.iter().filter(|problem| problem.part == Part::Lexical);
     let wrong: Vec<&str> = wrong.map(|problem| problem.message.as_str()).collect();
@@ -193,7 +200,7 @@ pub fn repair(root: &Path) -> Result<LiveRepair, LiveError> {
     if lexical_rebuilt.is_some() {
         layout::remove(&dir.lexical())?;
     }
-    drop(replay(&posts, &open_lexical(&dir, &posts)?)?);
+    drop(replay(&posts, &open_lexical(&generation, &spec, &posts)?)?);
     drop(posts);
     let check = check_open(&dir);
     Ok(LiveRepair { vectors, lexical_rebuilt, format_rewritten, damaged_posts, check })

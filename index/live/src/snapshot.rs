@@ -1,6 +1,7 @@
 //! One fixed state of the generation, for one request or for the pages of one search.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bowerbird_lexical::LexicalSearcher;
@@ -12,32 +13,43 @@ use roaring::RoaringBitmap;
 use crate::layout::DataDir;
 use crate::{Columns, Filter, LiveError, facets, filter};
 
-/// The stores behind a generation. The lock on the data directory ends when the last user is gone.
+/// What all generations share. The lock on the data directory ends when the last user is gone.
 pub(crate) struct Stores {
     pub posts: PostStore,
-    pub vectors: VectorIndex,
-    /// Last, so that the lock outlives the stores.
+    /// Last, so that the lock outlives the store.
     pub dir: DataDir,
 }
 
 #[derive(Clone)]
 pub(crate) struct Parts {
-    pub stores: Arc<Stores>,
+    pub generation: u32,
     pub lexical: LexicalSearcher,
+    pub vectors: Arc<VectorIndex>,
     pub live: Arc<RoaringBitmap>,
     pub columns: Columns,
     pub sequence: u64,
+    /// Last, so that the lock on the directory outlives the indexes.
+    pub stores: Arc<Stores>,
+}
+
+/// The indexes of a generation that serves no more, for cursors that lead into it.
+struct Retired {
+    generation: u32,
+    lexical: LexicalSearcher,
+    vectors: Arc<VectorIndex>,
+    until: Instant,
 }
 
 /// The snapshot that new requests get; changed by the writer and by the lexical thread.
 pub(crate) struct Published {
     current: ArcSwap<Parts>,
     changing: Mutex<()>,
+    retired: Mutex<Vec<Retired>>,
 }
 
 impl Published {
     pub fn new(parts: Parts) -> Self {
-        Self { current: ArcSwap::from_pointee(parts), changing: Mutex::new(()) }
+        Self { current: ArcSwap::from_pointee(parts), changing: Mutex::new(()), retired: Mutex::default() }
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -49,6 +61,41 @@ impl Published {
         let mut parts = Parts::clone(&self.current.load());
         change(&mut parts);
         self.current.store(Arc::new(parts));
+    }
+
+    /// The present posts, as the indexes of `generation` find them; none when it is neither the one that serves nor
+    /// one that did until lately.
+    pub fn of_generation(&self, generation: u32) -> Option<Snapshot> {
+        let current = self.snapshot();
+        if current.0.generation == generation {
+            return Some(current);
+        }
+        let mut retired = self.retired.lock();
+        let now = Instant::now();
+        retired.retain(|old| old.until > now);
+        let old = retired.iter().find(|old| old.generation == generation)?;
+        Some(current.with_indexes(generation, old.lexical.clone(), Arc::clone(&old.vectors)))
+    }
+
+    /// Keeps what served until now for `time`.
+    pub fn retire(&self, old: &Snapshot, time: Duration) {
+        let until = Instant::now() + time;
+        let Parts { generation, lexical, vectors, .. } = &*old.0;
+        let (lexical, vectors) = (lexical.clone(), Arc::clone(vectors));
+        let mut retired = self.retired.lock();
+        retired.retain(|old| old.generation != *generation);
+        retired.push(Retired { generation: *generation, lexical, vectors, until });
+    }
+
+    /// Lets go of a generation that served.
+    pub fn forget(&self, generation: u32) {
+        self.retired.lock().retain(|old| old.generation != generation);
+    }
+
+    /// Lets go of those whose time is over.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        self.retired.lock().retain(|old| old.until > now);
     }
 }
 
@@ -70,6 +117,21 @@ pub struct Allowed {
 pub struct Snapshot(Arc<Parts>);
 
 impl Snapshot {
+    /// Number of the generation whose indexes it searches.
+    pub fn generation(&self) -> u32 {
+        self.0.generation
+    }
+
+    /// The same posts, searched by other indexes.
+    pub(crate) fn with_indexes(
+        &self,
+        generation: u32,
+        lexical: LexicalSearcher,
+        vectors: Arc<VectorIndex>,
+    ) -> Self {
+        Self(Arc::new(Parts { generation, lexical, vectors, ..Parts::clone(&self.0) }))
+    }
+
     /// Lexical search as of the last lexical commit before this snapshot.
     pub fn lexical(&self) -> &LexicalSearcher {
         &self.0.lexical
@@ -77,7 +139,7 @@ impl Snapshot {
 
     /// The vector index; points are ordinals.
     pub fn vectors(&self) -> &VectorIndex {
-        &self.0.stores.vectors
+        &self.0.vectors
     }
 
     /// Ordinals of all live posts.

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bowerbird_lexical::language_of;
 use bowerbird_posts::{Applied, Op, Ordinal, Outcome, Post, StoreError};
-use crossbeam_channel::Sender;
+use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
 use crate::LiveError;
 use crate::backup::free_bytes;
 use crate::columns::ColumnsWriter;
+use crate::follower::Target;
 use crate::lexical_thread::LexicalWork;
 use crate::progress::Progress;
 use crate::queue::{Request, WriteQueue};
@@ -26,8 +27,7 @@ pub(crate) struct Writer {
     pub live: Arc<RoaringBitmap>,
     pub next_ordinal: u32,
     pub published: Arc<Published>,
-    pub progress: Arc<Progress>,
-    pub lexical: Sender<LexicalWork>,
+    pub target: Arc<Mutex<Target>>,
     pub group_ops: usize,
     /// Space that a write must leave free.
     pub reserve_bytes: u64,
@@ -42,11 +42,13 @@ impl Writer {
     /// Runs until the queue is closed and empty.
     pub fn run(mut self) {
         while let Some(group) = self.queue.pop_group(self.group_ops) {
-            self.commit(group);
+            // Until it is released no generation takes over.
+            let target = Arc::clone(&self.target);
+            self.commit(group, &target.lock());
         }
     }
 
-    fn commit(&mut self, group: Vec<Request>) {
+    fn commit(&mut self, group: Vec<Request>, target: &Target) {
         let started = std::time::Instant::now();
         if let Err(error) = self.require_room(&group) {
             tracing::error!(%error, "refused writes");
@@ -74,12 +76,12 @@ impl Writer {
                 }
                 metrics::counter!("bowerbird_write_ops_total").increment(ops.len() as u64);
                 let outcomes = applied.outcomes.clone();
-                let work = self.take_in(ops, applied);
+                let work = self.take_in(ops, applied, &target.follower.progress);
                 let mut outcomes = outcomes.into_iter();
                 for (count, reply) in callers {
                     reply.send(Ok(outcomes.by_ref().take(count).collect()));
                 }
-                if self.lexical.send(work).is_err() {
+                if target.work.as_ref().is_none_or(|lexical| lexical.send(work).is_err()) {
                     tracing::error!(
                         "the lexical thread has ended; posts are stored but not searchable by words"
                     );
@@ -99,7 +101,7 @@ impl Writer {
                 let mut ops = ops.into_iter();
                 for (count, reply) in callers {
                     let own: Vec<Op> = ops.by_ref().take(count).collect();
-                    self.commit(vec![Request::new(own, reply)]);
+                    self.commit(vec![Request::new(own, reply)], target);
                 }
             }
         }
@@ -121,7 +123,7 @@ impl Writer {
     }
 
     /// Brings the columns, the snapshot and the progress to what a transaction did; gives what the indexes must do.
-    fn take_in(&mut self, ops: Vec<Op>, applied: Applied) -> LexicalWork {
+    fn take_in(&mut self, ops: Vec<Op>, applied: Applied, progress: &Progress) -> LexicalWork {
         let mut adds: Vec<(Ordinal, Box<Post>)> = Vec::new();
         let mut deletes = Vec::new();
         let live = Arc::make_mut(&mut self.live);
@@ -153,7 +155,7 @@ impl Writer {
             parts.live = live;
             parts.sequence = applied.sequence;
         });
-        self.progress.update(|state| {
+        progress.update(|state| {
             state.sequence = applied.sequence;
             state.next_ordinal = self.next_ordinal;
             state.pending.extend(adds.iter().map(|(ordinal, _)| ordinal.0));
@@ -189,5 +191,6 @@ impl Drop for Writer {
     fn drop(&mut self) {
         // Also when the thread panics: nobody must wait for an answer that never comes.
         self.queue.abandon();
+        self.target.lock().work = None;
     }
 }

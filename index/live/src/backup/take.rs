@@ -11,7 +11,7 @@ use super::files::{
 };
 use super::manifest::{FORMAT, SnapshotFile, SnapshotManifest};
 use crate::layout::{self, DataDir};
-use crate::{Live, LiveError};
+use crate::{GenerationSpec, Live, LiveError};
 
 /// The one file of an index that is appended to: copied, never linked.
 const VECTOR_LOG: &str = "vectors.log";
@@ -143,7 +143,9 @@ pub fn copy_closed(root: &Path, draft: &SnapshotDraft) -> Result<SnapshotContent
 }
 
 fn copy_generation(dir: &DataDir, posts: &PostStore, into: &Path) -> Result<SnapshotContents, LiveError> {
-    let (lexical, vector) = (dir.lexical(), dir.vector());
+    let current = dir.generation(dir.current());
+    let (lexical, vector) = (current.join("lexical"), current.join("vector"));
+    let spec = GenerationSpec::read(&current)?;
     let mut need = posts.file_bytes()? + size(&vector.join(VECTOR_LOG));
     if !same_device(dir.root(), into) {
         for index in [&lexical, &vector] {
@@ -152,9 +154,12 @@ fn copy_generation(dir: &DataDir, posts: &PostStore, into: &Path) -> Result<Snap
         }
     }
     require_room(into, need)?;
-    // The indexes first: what they have is in the post store by then.
-    taken_whole(&vector, &into.join("generation").join("vector"), &|_| Ok(None))?;
-    taken_whole(&lexical, &into.join("generation").join("lexical"), &committed_segments)?;
+    // The indexes first: what they have is in the post store by then. A snapshot has one generation, the first.
+    let generation = layout::generation_dir(into, 1);
+    taken_whole(&vector, &generation.join("vector"), &|_| Ok(None))?;
+    taken_whole(&lexical, &generation.join("lexical"), &committed_segments)?;
+    fs::create_dir_all(&generation).map_err(LiveError::io("create", &generation))?;
+    spec.write(&generation)?;
     let copied = posts.copy_to(&into.join("posts"))?;
     let format = into.join("FORMAT");
     copy(&mut layout::FORMAT.as_bytes(), &format).map_err(LiveError::io("write", &format))?;
