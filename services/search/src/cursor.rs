@@ -10,6 +10,9 @@
 //!   takes its place (unless hits per author are limited).
 //! - `total` and facets are those of the pinned state less what died since.
 //!
+//! A list goes on in the generation of the index it was made in, also when another has taken over since: generations
+//! number the same versions of posts alike, but they may find others behind the list.
+//!
 //! The first list holds the candidates of both legs, or as many posts in the order of a column. When a page reaches
 //! past it, the lexical hits or posts behind it are ranked once, as they are then, and kept with it.
 
@@ -69,6 +72,8 @@ pub(crate) struct Tail {
 pub(crate) struct Frozen {
     /// The query and filter it answers; a cursor used with others is refused.
     pub key: String,
+    /// The generation in which it was made, and in which what stands behind it is looked for.
+    pub generation: u32,
     /// What its lexical scores are of: the words of the query, and those that feedback added.
     pub bag: BagQuery,
     /// The hits, best first.

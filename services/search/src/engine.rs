@@ -1,10 +1,13 @@
 //! The pipeline, stage by stage.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bowerbird_live::{Live, Snapshot};
 use bowerbird_scheduler::Encoders;
+use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 use tokio::sync::OnceCell;
 
@@ -35,21 +38,62 @@ const SHAPE_BYTES: u64 = 32 << 20;
 pub struct Engine {
     pub(crate) live: Live,
     pub(crate) encoders: Encoders,
+    /// Encoders by the space of their vectors: generations may be of different ones.
+    embedders: Arc<RwLock<HashMap<String, Encoders>>>,
     pub(crate) pool: ComputePool,
     pub(crate) cursors: Arc<Cursors>,
     pub(crate) shapes: Shapes,
     pub(crate) pace: Arc<Pace>,
+    /// Searches that people began.
+    searches: Arc<AtomicU64>,
     pub(crate) config: Arc<SearchConfig>,
 }
 
 impl Engine {
-    /// An engine over `live`, whose vectors must be of the space of `encoders`.
+    /// An engine over `live`. Queries are embedded by the encoders whose space the vectors of the generation are of:
+    /// `encoders`, or others given to [`add_embedder`](Self::add_embedder).
     pub fn new(live: Live, encoders: Encoders, config: SearchConfig) -> Result<Self, SearchError> {
         let pool = ComputePool::new(config.threads, config.queue)?;
         let cursors = Arc::new(Cursors::new(config.cursor_bytes, config.cursor_ttl));
         let shapes = Shapes::new(SHAPE_BYTES);
         let pace = Arc::new(Pace::default());
-        Ok(Self { live, encoders, pool, cursors, shapes, pace, config: Arc::new(config) })
+        let embedders = Arc::new(RwLock::new(HashMap::new()));
+        let engine = Self {
+            live,
+            encoders,
+            embedders,
+            pool,
+            cursors,
+            shapes,
+            pace,
+            searches: Arc::default(),
+            config: Arc::new(config),
+        };
+        engine.add_embedder(engine.encoders.clone());
+        Ok(engine)
+    }
+
+    /// Embeds queries for generations whose vectors are of the space of `encoders`.
+    pub fn add_embedder(&self, encoders: Encoders) {
+        self.embedders.write().insert(encoders.space().fingerprint(), encoders);
+    }
+
+    /// Lets go of the encoders of every space but the first one's and `space`.
+    pub fn keep_embedder(&self, space: &str) {
+        let first = self.encoders.space().fingerprint();
+        self.embedders.write().retain(|known, _| *known == first || known == space);
+    }
+
+    /// Calls of [`search`](Self::search) since the start.
+    pub fn searches(&self) -> u64 {
+        self.searches.load(Ordering::Relaxed)
+    }
+
+    /// What embeds the queries of a snapshot.
+    pub(crate) fn embedder(&self, snapshot: &Snapshot) -> Result<Encoders, SearchError> {
+        let space = snapshot.vectors().space();
+        let found = self.embedders.read().get(space).cloned();
+        found.ok_or_else(|| SearchError::NoEmbedder { space: space.to_owned() })
     }
 
     /// The configuration in force.
@@ -57,28 +101,48 @@ impl Engine {
         &self.config
     }
 
-    /// One query, one page.
+    /// One query, one page. A later page is searched in the generation of the first.
     pub async fn search(&self, request: &SearchRequest) -> Result<ResultPage, SearchError> {
+        check(request)?;
+        self.searches.fetch_add(1, Ordering::Relaxed);
+        let Some(cursor) = &request.cursor else {
+            return self.search_in(request, Arc::new(self.live.snapshot())).await;
+        };
+        let mut trace = Trace::default();
+        let (id, list, offset) = self.cursors.find(cursor, &key(request))?;
+        let snapshot = self.live.snapshot_of(list.generation).ok_or(SearchError::ExpiredCursor)?;
+        let query = self.parse(request, &snapshot, &mut trace)?;
+        self.page(request, query, Arc::new(snapshot), Position { list, id: Some(id), offset }, trace).await
+    }
+
+    /// The first page of a query, in a snapshot of the caller's choice.
+    pub async fn search_in(
+        &self,
+        request: &SearchRequest,
+        snapshot: Arc<Snapshot>,
+    ) -> Result<ResultPage, SearchError> {
         let mut trace = Trace::default();
         check(request)?;
+        let query = self.parse(request, &snapshot, &mut trace)?;
+        let list = self.rank(request, &query, &snapshot, &mut trace).await?;
+        let position = Position { list: Arc::new(list), id: None, offset: 0 };
+        self.page(request, query, snapshot, position, trace).await
+    }
+
+    fn parse(
+        &self,
+        request: &SearchRequest,
+        snapshot: &Snapshot,
+        trace: &mut Trace,
+    ) -> Result<ParsedQuery, SearchError> {
         let mut query = trace.time(Stage::Parse, || {
             let options = ParseOptions { plain: request.plain, prefix_last: request.prefix_last };
             ParsedQuery::with(&request.text, options, request.filter.as_deref())
         })?;
-        let snapshot = Arc::new(self.live.snapshot());
         if self.config.proximity > 0.0 {
             query.bag = snapshot.lexical().with_proximity(query.bag, self.config.proximity, 0);
         }
-
-        let position = if let Some(cursor) = &request.cursor {
-            let (id, list, offset) = self.cursors.find(cursor, &key(request))?;
-            Position { list, id: Some(id), offset }
-        } else {
-            let list = self.rank(request, &query, &snapshot, &mut trace).await?;
-            Position { list: Arc::new(list), id: None, offset: 0 }
-        };
-
-        self.page(request, query, snapshot, position, trace).await
+        Ok(query)
     }
 
     /// The ranked list of a first page.
@@ -165,6 +229,7 @@ impl Engine {
         });
         Ok(Frozen {
             key: key(request),
+            generation: snapshot.generation(),
             bag: legs.bag().unwrap_or(&query.bag).clone(),
             first,
             sort: None,
@@ -218,6 +283,7 @@ impl Engine {
         });
         Ok(Frozen {
             key: key(request),
+            generation: snapshot.generation(),
             bag: query.bag.clone(),
             first,
             sort: Some(ranking.sort),

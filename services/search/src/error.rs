@@ -80,6 +80,12 @@ pub enum SearchError {
     /// The vector index failed.
     #[error("vector index failed")]
     Vector(#[from] VectorError),
+    /// The vectors of the generation are of a space that no loaded model gives.
+    #[error("no embedder for vectors of {space} is loaded: restart the server, or reindex")]
+    NoEmbedder {
+        /// Fingerprint of the space.
+        space: String,
+    },
     /// A model failed.
     #[error("model failed")]
     Model(#[from] SchedulerError),

@@ -18,6 +18,7 @@ pub mod features;
 mod fuse;
 pub mod gate;
 mod list;
+pub mod measure;
 mod page;
 mod parse;
 mod plan;

@@ -69,9 +69,13 @@ impl Engine {
         }
         let begun = Instant::now();
         let job = Job { priority: Priority::QueryEmbedding, deadline: Some(deadline) };
-        let embedding = match self.encoders.embed(&query.text, TextRole::Query, job).await {
+        let embedded = match self.embedder(snapshot) {
+            Ok(encoders) => encoders.embed(&query.text, TextRole::Query, job).await.map_err(Into::into),
+            Err(error) => Err(error),
+        };
+        let embedding = match embedded {
             Ok(embedding) => embedding,
-            Err(error) => return Leg::Failed { stage: Stage::Embed, error: error.into() },
+            Err(error) => return Leg::Failed { stage: Stage::Embed, error },
         };
         let mut times = vec![(Stage::Embed, begun.elapsed())];
         let begun = Instant::now();

@@ -45,6 +45,11 @@ impl Stage {
             Self::Page => "page",
         }
     }
+
+    /// Whether a leg is lost without it.
+    pub fn is_retrieval(self) -> bool {
+        matches!(self, Self::Lexical | Self::Embed | Self::Vector)
+    }
 }
 
 /// The record of one search: times by stage, and stages that were skipped.

@@ -11,7 +11,6 @@ mod heads;
 pub mod labelled;
 mod learn;
 mod load;
-pub mod measure;
 pub mod pairs;
 pub mod policy;
 pub mod retrieval;
@@ -20,3 +19,5 @@ pub mod scored;
 mod second;
 pub mod tune;
 mod written;
+
+pub use bowerbird_search::measure;

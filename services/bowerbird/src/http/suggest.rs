@@ -9,10 +9,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use jiff::Timestamp;
 
 use crate::http::problem::Problem;
 use crate::http::{App, RequestId};
+use crate::stack::today;
 use crate::wire::error::ErrorBody;
 use crate::wire::suggest::{Forgotten, SuggestPage, page};
 
@@ -137,11 +137,6 @@ fn asker(headers: &HeaderMap, peer: Option<IpAddr>, keyed: bool) -> Option<Strin
     let person = text("x-client-id").filter(|id| !id.is_empty() && id.len() <= MAX_CLIENT_ID);
     let person = person.map(|id| format!("id {id}")).or(address.map(|address| format!("at {address}")))?;
     Some(format!("{key}\n{person}"))
-}
-
-/// Days since 1970.
-fn today() -> u32 {
-    u32::try_from(Timestamp::now().as_second() / 86_400).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -163,11 +163,21 @@ impl QueryLog {
         if prefix.is_empty() {
             return Vec::new();
         }
+        self.shown(&prefix, limit, day)
+    }
+
+    /// The proven queries that were asked most, ties by text.
+    pub fn most_asked(&self, limit: usize, day: u32) -> Vec<PastQuery> {
+        self.shown("", limit, day)
+    }
+
+    /// Proven queries whose folded form goes on from `prefix`.
+    fn shown(&self, prefix: &str, limit: usize, day: u32) -> Vec<PastQuery> {
         let state = self.state.lock();
-        let under = state.shown.range((prefix.clone(), String::new())..);
+        let under = state.shown.range((prefix.to_owned(), String::new())..);
         let mut found: Vec<PastQuery> = under
-            .take_while(|(folded, _)| folded.starts_with(&prefix))
-            .filter(|(folded, _)| *folded != prefix)
+            .take_while(|(folded, _)| folded.starts_with(prefix))
+            .filter(|(folded, _)| folded != prefix)
             .filter_map(|(_, text)| {
                 let query = state.queries.get(text)?;
                 let proof = query.proof?;
