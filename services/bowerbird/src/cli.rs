@@ -61,10 +61,76 @@ pub enum Command {
     /// Look over a data directory that no server has open, and mend what can be mended. Exit code 0: posts and indexes
     /// agree; 1: something is wrong; 2: it could not be examined.
     Doctor(DoctorArgs),
+    /// Rebuild the indexes of a data directory that no server has open, for another embedder, analyser or vector index.
+    /// Interrupted, the same command goes on.
+    Reindex(ReindexArgs),
     /// Take a snapshot of a data directory that no server has open.
     Snapshot(SnapshotArgs),
     /// Make a data directory of a snapshot.
     Restore(RestoreArgs),
+}
+
+/// `bowerbird reindex`
+#[derive(Debug, Args)]
+pub struct ReindexArgs {
+    /// Where posts, indexes and ads are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Catalog name of the new embedder; the present one when absent.
+    #[arg(long, value_name = "NAME")]
+    pub embedder: Option<String>,
+    /// How words are reduced: by the language of the post, or not at all.
+    #[arg(long, value_enum)]
+    pub analyzer: Option<AnalyzerArg>,
+    /// A setting of the vector index, as in `[index.vector]`: `m=32`.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub vector: Vec<String>,
+    /// A condition for taking over: `overlap=0.3`, `ndcg_drop=0.01`, `p99_ratio=1.5`.
+    #[arg(long, value_name = "NAME=NUMBER")]
+    pub require: Vec<String>,
+    /// Shadow queries, one a line; past queries, else words of posts, when absent.
+    #[arg(long, value_name = "FILE", conflicts_with = "judged")]
+    pub queries: Option<PathBuf>,
+    /// Judged shadow queries: a BEIR folder whose documents are posts.
+    #[arg(long, value_name = "DIR")]
+    pub judged: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Something else than a rebuild.
+    #[command(subcommand)]
+    pub what: Option<ReindexCommand>,
+}
+
+/// What else `bowerbird reindex` does.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ReindexCommand {
+    /// Make the generation serve again that the present one took over from.
+    Rollback,
+    /// Remove every generation that does not serve.
+    Prune,
+    /// Remove what an unfinished rebuild has built.
+    Cancel,
+    /// Show generations and rebuilds.
+    Status,
+}
+
+/// How words are reduced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AnalyzerArg {
+    /// By the language of the post.
+    Language,
+    /// Not at all.
+    Plain,
+}
+
+impl From<AnalyzerArg> for bowerbird_lexical::Analyzer {
+    fn from(arg: AnalyzerArg) -> Self {
+        match arg {
+            AnalyzerArg::Language => Self::Language,
+            AnalyzerArg::Plain => Self::Plain,
+        }
+    }
 }
 
 /// `bowerbird snapshot`

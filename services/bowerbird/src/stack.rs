@@ -8,16 +8,17 @@ use anyhow::Context;
 use bowerbird_ads::AdEngine;
 use bowerbird_answer::Answerer;
 use bowerbird_catalog::{
-    Catalog, Entry, FileSpec, Pooling as CatalogPooling, Progress, Store, current_platform,
+    Catalog, Entry, FileSpec, Pooling as CatalogPooling, Progress, Silent, Store, current_platform,
 };
-use bowerbird_live::{Live, VectorSource};
+use bowerbird_live::Live;
 use bowerbird_llm::{EmbeddedConfig, EmbeddedGenerator, RemoteConfig, RemoteGenerator};
-use bowerbird_models_api::{Embedder, Generator, ModelError, Reranker, TextRole};
+use bowerbird_models_api::{Embedder, Generator, ModelError, Reranker};
 use bowerbird_onnx::{
     EmbedderSpec, ModelFiles, OnnxEmbedder, OnnxReranker, Pooling, ProviderRequest, RerankerSpec, Runtime,
     SessionOptions,
 };
-use bowerbird_scheduler::{BatchPolicy, Encoders, EncodersConfig, Priority, SchedulerError};
+use bowerbird_reindex::{LoadEmbedder, Passages, PastQueries, Reindexer};
+use bowerbird_scheduler::{BatchPolicy, Encoders, EncodersConfig};
 use bowerbird_search::suggest::{QueryLog, QueryLogConfig, Suggester};
 use bowerbird_search::{Engine, Fusion, Gate, Recency, RerankOptions, SearchConfig};
 use parking_lot::Mutex;
@@ -72,6 +73,8 @@ pub struct Stack {
     pub ads: Option<AdEngine>,
     /// Which models answer.
     pub models: Arc<ModelReport>,
+    /// Rebuilds of the indexes.
+    pub reindexer: Reindexer,
     /// Snapshots of the data directory.
     pub snapshots: Snapshots,
     /// Whether the posts are the demo's.
@@ -335,34 +338,51 @@ impl<'a> Located<'a> {
     }
 }
 
-/// The embedder as the index sees it.
-struct Passages(Encoders);
-
-/// Vectors of passages from `encoders`, for the index.
-pub fn passages(encoders: Encoders) -> impl VectorSource {
-    Passages(encoders)
+/// Encoders whose vectors are of the space that the index in `data_dir` has: `encoders`, or the model that its vectors
+/// name, on the same threads. A new index has the space of `encoders`.
+pub fn index_encoders(
+    config: &Config,
+    data_dir: &Path,
+    encoders: &Encoders,
+    progress: &dyn Progress,
+) -> anyhow::Result<Encoders> {
+    let Some((space, _)) = bowerbird_live::current_space(data_dir)? else { return Ok(encoders.clone()) };
+    if space == encoders.space().fingerprint() {
+        return Ok(encoders.clone());
+    }
+    let name = space.split('/').next().unwrap_or_default();
+    // With another file of the same model, opening says what is wrong.
+    if name == encoders.space().model {
+        return Ok(encoders.clone());
+    }
+    embed_with(config, name, encoders, progress)
+        .with_context(|| format!("the vectors in {} are of {name:?}", data_dir.display()))
 }
 
-impl VectorSource for Passages {
-    fn space(&self) -> String {
-        self.0.space().fingerprint()
+/// Encoders that embed with the model `name` of the catalog, on the threads of `encoders`.
+pub fn embed_with(
+    config: &Config,
+    name: &str,
+    encoders: &Encoders,
+    progress: &dyn Progress,
+) -> anyhow::Result<Encoders> {
+    if name == encoders.space().model {
+        return Ok(encoders.clone());
     }
-
-    fn dim(&self) -> usize {
-        self.0.space().dim
+    let catalog = Catalog::embedded()?;
+    let entry = catalog.entry(name)?;
+    if entry.dimensions.is_none() {
+        anyhow::bail!("{name:?} is not an embedder: `bowerbird models list` shows which are");
     }
-
-    fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Box<dyn Error + Send + Sync>> {
-        let embedded = self.0.embed_blocking(texts, TextRole::Passage, Priority::Ingest)?;
-        Ok(embedded.into_iter().map(|e| e.as_slice().to_vec()).collect())
-    }
-
-    fn refuses(&self, error: &(dyn Error + Send + Sync + 'static)) -> bool {
-        matches!(
-            error.downcast_ref::<SchedulerError>(),
-            Some(SchedulerError::Model(ModelError::EmptyText | ModelError::TextTooLong { .. }))
-        )
-    }
+    let store = model_store(config)?;
+    let runtime = load_runtime(config, &catalog, &store, progress)?;
+    let located = Located::new(entry, &store, config.models.float_dir.as_deref(), progress)?;
+    let options = session_options(&config.models)?;
+    Ok(encoders.with_embedder(|_| {
+        OnnxEmbedder::open(&runtime, &located.files, located.embedder_spec(), &options)
+            .map(|embedder| Box::new(embedder) as Box<dyn Embedder>)
+            .map_err(|error| ModelError::Failed { model: name.to_owned(), message: chain(&error) })
+    })?)
 }
 
 impl Stack {
@@ -377,6 +397,12 @@ impl Stack {
         Self::assemble(config, data_dir, models, parts).await
     }
 
+    /// Catalog name of the model whose vectors the present generation has.
+    pub fn index_embedder(&self) -> String {
+        let snapshot = self.live.snapshot();
+        snapshot.vectors().space().split('/').next().unwrap_or_default().to_owned()
+    }
+
     /// Puts loaded models and `data_dir` together.
     pub async fn assemble(
         config: &Config,
@@ -385,10 +411,22 @@ impl Stack {
         parts: Parts,
     ) -> anyhow::Result<Self> {
         let Models { encoders, generator, report } = models;
-        let live = Live::open(data_dir, config.index.clone(), Arc::new(Passages(encoders.clone())))?;
+        let indexed = index_encoders(config, data_dir, &encoders, &Silent)?;
+        let source = Arc::new(Passages::fresh(indexed.clone()));
+        let live = Live::open(data_dir, config.index.clone(), source)?;
         let engine = Engine::new(live.clone(), encoders.clone(), search_config(config)?)?;
+        engine.add_embedder(indexed);
         let queries = QueryLog::open(Some(&data_dir.join("queries.redb")), query_log_config(config))?;
         let suggester = Suggester::new(live.clone(), queries)?;
+        let reindexer = {
+            let (config, encoders, suggester) = (config.clone(), encoders.clone(), suggester.clone());
+            let load: LoadEmbedder = Arc::new(move |name| Ok(embed_with(&config, name, &encoders, &Silent)?));
+            let past: PastQueries = Arc::new(move |limit| {
+                let asked = suggester.log().most_asked(limit, today());
+                asked.into_iter().map(|past| past.text).collect()
+            });
+            Reindexer::new(live.clone(), engine.clone(), past, load)
+        };
         let rewriter = generator.clone().filter(|_| config.generator.kind == GeneratorKind::Remote);
         let names = [
             encoders.space().fingerprint(),
@@ -416,6 +454,7 @@ impl Stack {
             rewriter,
             ads,
             models: Arc::new(report),
+            reindexer,
             snapshots: Snapshots::new(
                 data_dir,
                 config.ads.database.clone(),
@@ -425,6 +464,11 @@ impl Stack {
             demo: false,
         })
     }
+}
+
+/// Days since 1970, as the log of past queries counts.
+pub fn today() -> u32 {
+    u32::try_from(jiff::Timestamp::now().as_second() / 86_400).unwrap_or(0)
 }
 
 fn query_log_config(config: &Config) -> QueryLogConfig {

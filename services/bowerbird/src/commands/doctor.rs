@@ -7,12 +7,13 @@ use anyhow::Context;
 use bowerbird_ads::DatabaseAddress;
 use bowerbird_catalog::Catalog;
 use bowerbird_live::{CheckReport, Live, LiveError, LiveRepair, Remedy, check, repair};
+use bowerbird_reindex::Passages;
 use serde_json::json;
 
 use crate::cli::DoctorArgs;
 use crate::config::Config;
 use crate::progress::Bars;
-use crate::stack::{Parts, chain, load_models, model_store, passages};
+use crate::stack::{Parts, chain, index_encoders, load_models, model_store};
 
 /// The data directory could not be examined at all: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -116,9 +117,10 @@ async fn with_vectors(config: &Config, data_dir: &Path, before: &CheckReport) ->
         return Ok(before.clone());
     }
     let encoders = load_models(config, Parts::SEARCH, &Bars::default())?.encoders;
+    let encoders = index_encoders(config, data_dir, &encoders, &Bars::default())?;
     let (root, settings) = (data_dir.to_path_buf(), config.index.clone());
     tokio::task::spawn_blocking(move || {
-        let live = Live::open(&root, settings, Arc::new(passages(encoders)))?;
+        let live = Live::open(&root, settings, Arc::new(Passages::fresh(encoders)))?;
         super::index::finish(&live)?;
         drop(live);
         anyhow::Ok(check(&root)?)

@@ -7,6 +7,7 @@ pub mod convert;
 pub mod doctor;
 pub mod index;
 pub mod models;
+pub mod reindex;
 pub mod search;
 pub mod serve;
 pub mod snapshot;
@@ -64,6 +65,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Ads(args) => ads::run(&config, args.what).await,
             Command::Models(args) => models::run(&config, args.what),
             Command::Doctor(args) => doctor::run(&config, args).await,
+            Command::Reindex(args) => reindex::run(&config, args).await,
             Command::Snapshot(args) => snapshot::snapshot(&config, args).await,
             Command::Restore(args) => snapshot::restore(&config, args).await,
         }

@@ -45,6 +45,12 @@ pub async fn serve(stack: Stack, listener: TcpListener) -> anyhow::Result<()> {
         stack.live.status().posts,
         stack.models.used
     );
+    let reindexer = stack.reindexer.clone();
+    match tokio::task::spawn_blocking(move || reindexer.resume_open()).await? {
+        Ok(Some(id)) => tracing::info!(id, "going on with a rebuild"),
+        Ok(None) => {}
+        Err(error) => tracing::error!(%error, "a rebuild that was begun cannot go on"),
+    }
     // Addresses tell people apart for the log of past queries.
     let router = http::router(stack, metrics).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, router).with_graceful_shutdown(stopped()).await.context("server")?;

@@ -12,6 +12,7 @@ pub mod openrtb;
 pub mod ops;
 pub mod posts;
 pub mod problem;
+pub mod reindex;
 pub mod search;
 pub mod snapshots;
 pub mod streams;
@@ -91,6 +92,11 @@ pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
         .route("/v1/ads/{id}", catalog::ads::one())
         .route("/v1/ads/{id}/review", post(catalog::review))
         .route("/v1/posts/{id}", get(posts::get).patch(posts::patch).delete(posts::delete))
+        .route("/v1/reindex", get(reindex::list).post(reindex::begin))
+        .route("/v1/reindex/rollback", post(reindex::rollback))
+        .route("/v1/reindex/prune", post(reindex::prune))
+        .route("/v1/tasks/{id}", get(reindex::task).delete(reindex::cancel))
+        .route("/v1/tasks/{id}/{action}", post(reindex::act))
         .route("/v1/snapshots", get(snapshots::list).post(snapshots::take))
         .route("/v1/snapshots/{name}", delete(snapshots::delete))
         .layer(limit(server.max_json))

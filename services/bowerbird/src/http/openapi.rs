@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use crate::http::{
-    ad_reports, ads, answer, catalog, chat, models, openrtb, ops, posts, search, snapshots, suggest,
+    ad_reports, ads, answer, catalog, chat, models, openrtb, ops, posts, reindex, search, snapshots, suggest,
 };
 
 /// The interface.
@@ -26,6 +26,13 @@ use crate::http::{
         posts::get,
         posts::patch,
         posts::delete,
+        reindex::begin,
+        reindex::list,
+        reindex::rollback,
+        reindex::prune,
+        reindex::task,
+        reindex::act,
+        reindex::cancel,
         snapshots::take,
         snapshots::list,
         snapshots::delete,

@@ -10,6 +10,7 @@ use bowerbird_ads::{AdsError, ImportProblems};
 use bowerbird_answer::AnswerError;
 use bowerbird_live::LiveError;
 use bowerbird_models_api::ModelError;
+use bowerbird_reindex::ReindexError;
 use bowerbird_scheduler::SchedulerError;
 use bowerbird_search::SearchError;
 
@@ -166,7 +167,7 @@ impl From<SearchError> for Problem {
             }
             E::Model(error) => error.into(),
             E::Live(error) => error.into(),
-            E::Lexical(_) | E::Vector(_) => Self::internal(&error),
+            E::Lexical(_) | E::Vector(_) | E::NoEmbedder { .. } => Self::internal(&error),
         }
     }
 }
@@ -243,6 +244,33 @@ impl From<SnapshotError> for Problem {
             SnapshotError::Live(error) => error.into(),
             SnapshotError::Ads(error) => error.into(),
             SnapshotError::Io { .. } | SnapshotError::Stopped(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ReindexError> for Problem {
+    fn from(error: ReindexError) -> Self {
+        let text = error.to_string();
+        let conflict = |code| Self::new(StatusCode::CONFLICT, "invalid_request", code, text.clone());
+        match error {
+            ReindexError::Running { .. } => conflict("reindex_running"),
+            ReindexError::State { .. } => conflict("reindex_state"),
+            ReindexError::Nothing => conflict("nothing_to_reindex"),
+            ReindexError::NoEarlier => conflict("no_earlier_generation"),
+            ReindexError::NotFound { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "not_found", "task_not_found", text)
+            }
+            ReindexError::Field { field, .. } => Self::invalid("invalid_field", field, text),
+            ReindexError::Embedder { .. } => Self::invalid("invalid_embedder", "embedder", text),
+            ReindexError::NoRoom { .. } => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "internal", "disk_full", text)
+            }
+            ReindexError::Live(error) => error.into(),
+            ReindexError::Model(_)
+            | ReindexError::Search(_)
+            | ReindexError::Damaged { .. }
+            | ReindexError::Io { .. }
+            | ReindexError::Stopped => Self::internal(&error),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod error;
 pub mod explain;
 pub mod models;
 pub mod posts;
+pub mod reindex;
 pub mod search;
 pub mod snapshots;
 pub mod suggest;
