@@ -14,6 +14,7 @@ mod gate;
 mod model_calls;
 mod real_models;
 mod real_search;
+mod reindex;
 mod search_paging;
 mod search_ranking;
 mod snapshots;
