@@ -8,7 +8,9 @@
 //! [`VectorSource`]), no query language and no ranking.
 
 mod backup;
+mod bulk;
 mod check;
+mod closed;
 mod columns;
 mod config;
 mod error;
@@ -28,7 +30,9 @@ pub use backup::{
     SnapshotContents, SnapshotDraft, SnapshotFile, SnapshotManifest, check_snapshot_name, copy_closed,
     read_manifest, restore, verify,
 };
+pub use bulk::{BulkError, BulkReport, WithVector, bulk_build};
 pub use check::{CheckProblem, CheckReport, LexicalCheck, Part, Remedy, VectorCheck, check};
+pub use closed::read_closed;
 pub use columns::Columns;
 pub use config::LiveConfig;
 pub use error::LiveError;
