@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bowerbird_parts::part_files;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{PROGRAM, path_text, posts_parts, python};
+use crate::support::{PROGRAM, path_text, posts_parts, python, summary_from};
 use crate::{assert_builds_and_searches, assert_each_once};
 
 /// What is installed, in the versions that were tried.
@@ -39,17 +39,29 @@ impl Node {
         Self(command.expect("ray starts"))
     }
 
-    /// Kills the node at once, its raylet and workers too, as if the machine had lost power.
-    fn kill(&mut self) {
-        // Stopped first, nothing can react to the death of another.
+    /// Its processes, those above before those below; `visit` is called for each before what is below it is looked for.
+    fn processes(&self, visit: impl Fn(u32)) -> Vec<u32> {
         let mut all = Vec::new();
         let mut next = vec![self.0.id()];
         while let Some(process) = next.pop() {
-            signal("STOP", process);
+            visit(process);
             next.extend(children(process));
             all.push(process);
         }
-        for process in all.into_iter().rev() {
+        all
+    }
+
+    /// Whether the program runs on it.
+    fn is_embedding(&self) -> bool {
+        self.processes(|_| ()).into_iter().any(|process| {
+            fs::read_link(format!("/proc/{process}/exe")).is_ok_and(|program| program == Path::new(PROGRAM))
+        })
+    }
+
+    /// Kills the node at once, its raylet and workers too, as if the machine had lost power.
+    fn kill(&mut self) {
+        // Stopped first, nothing can react to the death of another.
+        for process in self.processes(|process| signal("STOP", process)).into_iter().rev() {
             signal("KILL", process);
         }
         drop(self.0.wait());
@@ -128,14 +140,11 @@ fn a_node_of_a_ray_cluster_dies_and_every_post_is_embedded_once() {
         .spawn()
         .expect("the driver starts");
     wait("some parts are there", || part_files(&out).is_ok_and(|files| files.len() >= BEFORE));
+    wait("the node has work", || cluster[2].is_embedding());
     cluster.remove(2).kill();
     let there = part_files(&out).expect("listed").len();
     assert!(there < PARTS, "the node was to die in the middle");
-    let output = driver.wait_with_output().expect("the driver ends");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    let summary: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let summary = summary_from(driver);
     assert_eq!(
         (&summary["parts"], &summary["posts"], &summary["failed"]),
         (&json!(PARTS), &json!(POSTS), &json!([])),

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{PROGRAM, all_required, path_text, posts_parts, python};
+use crate::support::{PROGRAM, all_required, path_text, posts_parts, python, summary_of};
 use crate::{assert_builds_and_searches, assert_each_once};
 
 /// What is installed, in the versions that were tried.
@@ -25,17 +25,13 @@ fn spark_embeds_every_post_once() {
     let home = tempfile::tempdir().expect("a directory");
     let (parts, out) = (home.path().join("parts"), home.path().join("vectors"));
     posts_parts(&parts, POSTS, 40);
-    let output = Command::new(&python)
-        .args([DRIVER, "--parts", path_text(&parts), "--out", path_text(&out)])
-        .args(["--bowerbird", PROGRAM, "--master", "local[2]"])
-        .env("PYSPARK_PYTHON", &python)
-        .env("SPARK_LOCAL_IP", "127.0.0.1")
-        .output()
-        .expect("the driver runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    let summary: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let summary = summary_of(
+        Command::new(&python)
+            .args([DRIVER, "--parts", path_text(&parts), "--out", path_text(&out)])
+            .args(["--bowerbird", PROGRAM, "--master", "local[2]"])
+            .env("PYSPARK_PYTHON", &python)
+            .env("SPARK_LOCAL_IP", "127.0.0.1"),
+    );
     assert_eq!(
         (&summary["parts"], &summary["posts"], &summary["retries"]),
         (&json!(3), &json!(POSTS), &json!(0)),

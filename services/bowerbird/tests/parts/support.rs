@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, ensure};
 use bowerbird_parts::PartWriter;
@@ -109,6 +109,21 @@ pub fn json_of(mut command: Command) -> Value {
     let output = command.output().expect("the program runs");
     assert!(output.status.success(), "{command:?}: {}", text(&output));
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)))
+}
+
+/// Runs the driver of an engine, and reads the summary on its last line.
+pub fn summary_of(driver: &mut Command) -> Value {
+    let child = driver.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the driver starts");
+    summary_from(child)
+}
+
+/// As [`summary_of`], of a driver that runs.
+pub fn summary_from(driver: Child) -> Value {
+    let output = driver.wait_with_output().expect("the driver ends");
+    assert!(output.status.success(), "{}", text(&output));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let summary = printed.lines().last().and_then(|line| serde_json::from_str(line).ok());
+    summary.unwrap_or_else(|| panic!("no summary: {}", text(&output)))
 }
 
 /// The interpreter of an environment with `packages`, made once for each set of versions; none when it cannot be had,
