@@ -12,9 +12,11 @@ use common::{DIM, config, embed, id, lexical, nearest, open, post, stub};
 
 type Item = Result<(Post, Option<Vec<f32>>), Box<dyn std::error::Error + Send + Sync>>;
 
-fn with_vector(post: Post) -> Item {
-    let vector = (!post.text.contains("refused")).then(|| embed(&post.text));
-    Ok((post, vector))
+fn with_vectors(posts: impl IntoIterator<Item = Post>) -> impl Iterator<Item = Item> {
+    posts.into_iter().map(|post| {
+        let vector = (!post.text.contains("refused")).then(|| embed(&post.text));
+        Ok((post, vector))
+    })
 }
 
 fn texts(range: std::ops::Range<usize>) -> impl Iterator<Item = Post> {
@@ -37,11 +39,10 @@ fn it_opens_and_both_indexes_find_what_was_put_in() {
     let vector = VectorConfig { seal_min_points: 2000, ..VectorConfig::default() };
     let settings = LiveConfig { vector, ..config() };
     let mut seen = Vec::new();
-    let report =
-        bulk_build(&target, "stub/32", DIM, &settings, posts.into_iter().map(with_vector), &mut |read| {
-            seen.push(read);
-        })
-        .expect("built");
+    let report = bulk_build(&target, "stub/32", DIM, &settings, with_vectors(posts), &mut |read| {
+        seen.push(read);
+    })
+    .expect("built");
     assert_eq!((report.read, report.posts, report.duplicates, report.without_vector), (9005, 9001, 4, 1));
     assert!(report.bytes > 1_000_000 && report.sealed_points >= 8999, "{report:?}");
     assert_eq!(seen, [4096, 8192, 9005]);
@@ -88,7 +89,7 @@ fn a_target_that_exists_is_refused_and_a_failure_leaves_nothing() {
             .collect::<Vec<_>>()
     };
     let build = |items: Vec<Item>| bulk_build(&target, "stub/32", DIM, &config(), items, &mut |_| {});
-    let posts = || texts(0..3).map(with_vector);
+    let posts = || with_vectors(texts(0..3));
     let broken = posts().chain([Err("the file ends".into())]).collect();
     assert!(matches!(build(broken), Err(BulkError::Input(error)) if error.to_string() == "the file ends"));
     let short = vec![Ok((post("a", "a"), Some(vec![1.0; 3])))];

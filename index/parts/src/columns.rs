@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Schema, TimeUnit};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use parquet::basic::{Compression, Type as Physical};
 use parquet::file::metadata::ParquetMetaData;
 
@@ -81,23 +81,26 @@ pub(crate) fn reading_schema(
 }
 
 fn read_as(kind: Kind, found: &DataType, int96: bool) -> Option<DataType> {
+    let list =
+        |element: &Field, data_type| DataType::List(Arc::new(element.clone().with_data_type(data_type)));
     match (kind, found) {
-        (Kind::Text, DataType::Utf8) => Some(DataType::Utf8View),
+        (Kind::Text, DataType::Utf8) => return Some(DataType::Utf8View),
         (Kind::Texts, DataType::List(element)) if *element.data_type() == DataType::Utf8 => {
-            Some(DataType::List(Arc::new(element.as_ref().clone().with_data_type(DataType::Utf8View))))
+            return Some(list(element, DataType::Utf8View));
         }
-        (Kind::Time, DataType::Timestamp(_, Some(_))) => Some(found.clone()),
-        // The old type of Spark and Hive has no time zone and means UTC.
-        (Kind::Time, DataType::Timestamp(TimeUnit::Nanosecond, None)) if int96 => Some(found.clone()),
-        (Kind::Count, DataType::Int32 | DataType::Int64 | DataType::UInt32 | DataType::UInt64) => {
-            Some(found.clone())
-        }
-        (Kind::Digest, DataType::FixedSizeBinary(DIGEST_BYTES)) => Some(found.clone()),
-        (Kind::Vector, DataType::List(element)) if *element.data_type() == DataType::Float32 => {
-            Some(found.clone())
-        }
-        _ => None,
+        _ => {}
     }
+    let fits = match (kind, found) {
+        // The old type of Spark and Hive has no time zone and means UTC.
+        (Kind::Time, DataType::Timestamp(unit, zone)) => {
+            zone.is_some() || (int96 && *unit == TimeUnit::Nanosecond)
+        }
+        (Kind::Count, DataType::Int32 | DataType::Int64 | DataType::UInt32 | DataType::UInt64)
+        | (Kind::Digest, DataType::FixedSizeBinary(DIGEST_BYTES)) => true,
+        (Kind::Vector, DataType::List(element)) => *element.data_type() == DataType::Float32,
+        _ => false,
+    };
+    fits.then(|| found.clone())
 }
 
 fn is_int96(metadata: &ParquetMetaData, name: &str) -> bool {

@@ -16,7 +16,7 @@ use crate::format::{DIGEST_BYTES, text_element, vector_element};
 /// Rows that wait to be written as one batch.
 pub(crate) struct Rows {
     schema: SchemaRef,
-    rows: usize,
+    number: usize,
     /// Bytes of text in them, roughly.
     bytes: usize,
     id: StringBuilder,
@@ -46,7 +46,7 @@ impl Rows {
         let texts = || ListBuilder::new(StringBuilder::new()).with_field(text_element());
         Self {
             schema,
-            rows: 0,
+            number: 0,
             bytes: 0,
             id: StringBuilder::new(),
             text: StringBuilder::new(),
@@ -68,7 +68,7 @@ impl Rows {
     }
 
     pub fn len(&self) -> usize {
-        self.rows
+        self.number
     }
 
     pub fn bytes(&self) -> usize {
@@ -116,7 +116,7 @@ impl Rows {
             vectors.push(&post.text, vector).map_err(|error| error.to_string())?;
             self.bytes += vectors.dim * size_of::<f32>();
         }
-        self.rows += 1;
+        self.number += 1;
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl Rows {
             columns.push(Arc::new(vectors.digest.finish()));
             columns.push(Arc::new(vectors.vector.finish()));
         }
-        (self.rows, self.bytes) = (0, 0);
+        (self.number, self.bytes) = (0, 0);
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }
 }

@@ -23,7 +23,8 @@
 //! | `bowerbird.source` (vector parts) | SHA-256 of the posts part it was made from, hexadecimal |
 //!
 //! Files of other writers need `id`, `text` and `created_at` only, and no metadata; a column that is not in the table
-//! is refused. Lists of fixed size are written as lists: Parquet has no others.
+//! is refused. Lists of fixed size are written as lists: Parquet has no others. Of a time finer than a microsecond the rest
+//! is cut off.
 
 use std::sync::Arc;
 

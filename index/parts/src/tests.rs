@@ -18,10 +18,11 @@ const SPACE: &str = "stub/mean/4/aaaa";
 
 fn posts(number: usize) -> Vec<Post> {
     let one = |n: usize| {
-        let at = Timestamp::from_microsecond(1_426_430_415_123_456 + n as i64).expect("in range");
+        let at = Timestamp::from_microsecond(1_426_430_415_123_456 + i64::try_from(n).expect("small"))
+            .expect("in range");
         let id = PostId::new(format!("post-{n}")).expect("an id");
         let mut post = Post::new(id, format!("Hello #Sleep {n} 🙂 @bob https://a.example/x"), "ann", at);
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             post.lang = Some("en".into());
             post.reply_to = Some(PostId::new("post-0").expect("an id"));
             post.counts = Counts { likes: 1, reposts: 2, replies: 3, views: 1 << 40 };
@@ -42,7 +43,7 @@ fn spec() -> VectorSpec {
 fn vector(n: usize) -> Option<Vec<f32>> {
     let mut vector = vec![0.0; 4];
     vector[n % 4] = 1.0;
-    (n % 7 != 0).then_some(vector)
+    (!n.is_multiple_of(7)).then_some(vector)
 }
 
 fn write_vectors(path: &Path, posts: &[Post]) {

@@ -44,7 +44,8 @@ pub fn ids(range: Range<usize>) -> impl Iterator<Item = String> {
 /// Posts, the same ones each time.
 pub fn posts(range: Range<usize>) -> impl Iterator<Item = Post> {
     ids(range.clone()).zip(texts(range.clone())).zip(range).map(|((id, text), n)| {
-        let at = Timestamp::from_second(1_420_070_400 + n as i64 * 3600).expect("in range");
+        let at = Timestamp::from_second(1_420_070_400 + 3600 * i64::try_from(n).expect("small"))
+            .expect("in range");
         let id = PostId::new(id).expect("an id");
         Post::new(id, text, format!("author{}", n % 13), at).validated().expect("a valid post")
     })
