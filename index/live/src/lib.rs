@@ -9,7 +9,9 @@
 
 mod backup;
 mod building;
+mod bulk;
 mod check;
+mod closed;
 mod columns;
 mod config;
 mod error;
@@ -33,7 +35,9 @@ pub use backup::{
     read_manifest, restore, verify,
 };
 pub use building::{Building, GenerationShard, Step};
+pub use bulk::{BulkError, BulkReport, WithVector, bulk_build};
 pub use check::{CheckProblem, CheckReport, LexicalCheck, Part, Remedy, VectorCheck, check};
+pub use closed::read_closed;
 pub use columns::Columns;
 pub use config::LiveConfig;
 pub use error::LiveError;

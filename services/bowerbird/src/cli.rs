@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use rebuild::{BuildArgs, EmbedArgs, ExportArgs};
+
 use crate::wire::search::{CollapseName, FusionName, ModeName, SortName};
+
+mod rebuild;
 
 /// Search that answers and ads that pay for it, on your own machine.
 #[derive(Debug, Parser)]
@@ -41,7 +45,7 @@ pub enum Command {
     Demo(DemoArgs),
     /// Serve the HTTP interface and the web page.
     Serve(ServeArgs),
-    /// Load posts from JSONL files (.jsonl or .jsonl.gz).
+    /// Load posts from JSONL (.jsonl or .jsonl.gz) or Parquet files (.parquet).
     Index(IndexArgs),
     /// Search once, without a server.
     Search(SearchArgs),
@@ -68,6 +72,12 @@ pub enum Command {
     Snapshot(SnapshotArgs),
     /// Make a data directory of a snapshot.
     Restore(RestoreArgs),
+    /// Write the posts of a data directory that no server has open to Parquet parts.
+    Export(ExportArgs),
+    /// Embed the posts of one Parquet part; needs nothing but the model, so parts can go to many machines.
+    Embed(EmbedArgs),
+    /// Build a data directory from Parquet parts with vectors.
+    Build(BuildArgs),
 }
 
 /// `bowerbird reindex`
@@ -232,7 +242,8 @@ pub struct IndexArgs {
     /// Say at the end what was done, as JSON.
     #[arg(long)]
     pub json: bool,
-    /// Files of posts, one JSON object a line; `.gz` is unpacked.
+    /// Files of posts: one JSON object a line (`.gz` is unpacked), or Parquet with at least the columns id, text and
+    /// created_at.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }

@@ -18,4 +18,5 @@ pub mod progress;
 pub mod snapshots;
 pub mod stack;
 pub mod train;
+pub mod usage;
 pub mod wire;

@@ -48,7 +48,7 @@ const POSTS: &str = r#"{"id":"1","text":"Nine ways to fall asleep faster","autho
 fn help_is_0_and_a_wrong_command_line_is_2() {
     for command in [
         "demo", "serve", "index", "search", "ask", "eval", "tune", "train", "ads", "models", "doctor",
-        "snapshot", "restore",
+        "snapshot", "restore", "export", "embed", "build",
     ] {
         check(&mut bowerbird(&[command, "--help"]), 0, &["Usage"]);
     }

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bowerbird_live::Live;
+use bowerbird_parts::PartReader;
 use bowerbird_posts::{Op, Outcome, Post, ReadError, read_jsonl};
 use indicatif::ProgressBar;
 
@@ -15,7 +16,7 @@ use crate::stack::{Parts, Stack};
 
 /// Posts written together.
 const BATCH: usize = 1000;
-/// Refused lines that are told one by one.
+/// Refused lines and rows that are told one by one.
 const TOLD: usize = 10;
 
 /// What a bulk load did.
@@ -27,7 +28,7 @@ pub struct Loaded {
     pub changed: u64,
     /// Posts that were there already.
     pub unchanged: u64,
-    /// Lines refused.
+    /// Lines or rows refused.
     pub refused: u64,
     /// Why, for the first ten.
     pub problems: Vec<String>,
@@ -64,7 +65,7 @@ pub async fn run(config: &Config, args: IndexArgs) -> anyhow::Result<()> {
     }
     if loaded.refused > 0 {
         let told = loaded.problems.join("\n  ");
-        bail!("{} lines were refused; every other post is in. The first:\n  {told}", loaded.refused);
+        bail!("{} posts were refused; every other post is in. The first:\n  {told}", loaded.refused);
     }
     Ok(())
 }
@@ -72,14 +73,14 @@ pub async fn run(config: &Config, args: IndexArgs) -> anyhow::Result<()> {
 fn load(live: &Live, file: &Path, loaded: &mut Loaded) -> anyhow::Result<()> {
     let bar = counting(&file.display().to_string(), 0);
     let mut batch = Vec::with_capacity(BATCH);
-    for line in read_jsonl(file)? {
-        match line {
+    for post in posts_of(file)? {
+        match post {
             Ok(post) => batch.push(post),
-            Err(error @ ReadError::Broken { .. }) => return Err(error.into()),
-            Err(error) => {
+            Err(Unread::File(error)) => return Err(error),
+            Err(Unread::Post(problem)) => {
                 loaded.refused += 1;
                 if loaded.problems.len() < TOLD {
-                    loaded.problems.push(error.to_string());
+                    loaded.problems.push(problem);
                 }
             }
         }
@@ -91,6 +92,38 @@ fn load(live: &Live, file: &Path, loaded: &mut Loaded) -> anyhow::Result<()> {
     write(live, &mut batch, loaded)?;
     bar.finish_and_clear();
     Ok(())
+}
+
+/// What could not be read.
+enum Unread {
+    /// One post; the next can be read.
+    Post(String),
+    /// The rest of the file.
+    File(anyhow::Error),
+}
+
+/// The posts of a file, whose name says how it is written.
+fn posts_of(file: &Path) -> anyhow::Result<Box<dyn Iterator<Item = Result<Post, Unread>>>> {
+    if file.extension().is_some_and(|end| end.eq_ignore_ascii_case("parquet")) {
+        return Ok(Box::new(PartReader::open(file)?.map(|row| match row {
+            Ok(row) => Ok(row.post),
+            Err(error) if error.is_row() => Err(Unread::Post(error.to_string())),
+            Err(error) => Err(Unread::File(error.into())),
+        })));
+    }
+    let lines = read_jsonl(file).map_err(|error| match error {
+        ReadError::UnknownFormat { path } => anyhow!(
+            "{}: expected a name that ends in .jsonl, .ndjson, .jsonl.gz, .ndjson.gz or .parquet: rename or convert \
+             the file",
+            path.display()
+        ),
+        error => error.into(),
+    })?;
+    Ok(Box::new(lines.map(|line| match line {
+        Ok(post) => Ok(post),
+        Err(error @ ReadError::Broken { .. }) => Err(Unread::File(error.into())),
+        Err(error) => Err(Unread::Post(error.to_string())),
+    })))
 }
 
 /// Writes `batch` durably and empties it.

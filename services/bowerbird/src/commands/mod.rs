@@ -3,8 +3,11 @@
 
 pub mod ads;
 pub mod ask;
+pub mod build;
 pub mod convert;
 pub mod doctor;
+pub mod embed;
+pub mod export;
 pub mod index;
 pub mod models;
 pub mod reindex;
@@ -68,6 +71,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Reindex(args) => reindex::run(&config, args).await,
             Command::Snapshot(args) => snapshot::snapshot(&config, args).await,
             Command::Restore(args) => snapshot::restore(&config, args).await,
+            Command::Export(args) => blocking(move || export::run(&args)).await,
+            Command::Embed(args) => blocking(move || embed::run(config, args)).await,
+            Command::Build(args) => blocking(move || build::run(&config, &args)).await,
         }
     })
 }
@@ -81,6 +87,11 @@ async fn open(config: &Config, data_dir: &Path, parts: Parts) -> anyhow::Result<
     let live = stack.live.clone();
     tokio::task::spawn_blocking(move || index::finish(&live)).await??;
     Ok(stack)
+}
+
+/// Runs a command that only computes.
+async fn blocking(work: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<()> {
+    tokio::task::spawn_blocking(work).await?
 }
 
 /// Words of the command line as one query.
