@@ -95,6 +95,10 @@ pub struct ReindexArgs {
     /// A setting of the vector index, as in `[index.vector]`: `m=32`.
     #[arg(long, value_name = "NAME=VALUE")]
     pub vector: Vec<String>,
+    /// Part files with vectors of the new embedder, as `bowerbird embed` makes them on other machines; posts without one
+    /// are embedded here.
+    #[arg(long, value_name = "DIR")]
+    pub parts: Option<PathBuf>,
     /// A condition for taking over: `overlap=0.3`, `ndcg_drop=0.01`, `p99_ratio=1.5`.
     #[arg(long, value_name = "NAME=NUMBER")]
     pub require: Vec<String>,

@@ -355,8 +355,13 @@ pub fn index_encoders(
     if name == encoders.space().model {
         return Ok(encoders.clone());
     }
-    embed_with(config, name, encoders, progress)
-        .with_context(|| format!("the vectors in {} are of {name:?}", data_dir.display()))
+    embed_with(config, name, encoders, progress).with_context(|| {
+        let configured = encoders.space().fingerprint();
+        format!(
+            "the vectors in {} are of {space}, which is not {configured} and cannot be loaded beside it",
+            data_dir.display()
+        )
+    })
 }
 
 /// Encoders that embed with the model `name` of the catalog, on the threads of `encoders`.

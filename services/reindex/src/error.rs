@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bowerbird_live::LiveError;
+use bowerbird_parts::PartError;
 use bowerbird_scheduler::SchedulerError;
 use bowerbird_search::SearchError;
 
@@ -91,6 +92,9 @@ pub enum ReindexError {
     /// The process is closing; the next start goes on.
     #[error("stopped before the end: the next start goes on where it was")]
     Stopped,
+    /// A part file with vectors cannot be used.
+    #[error(transparent)]
+    Part(#[from] PartError),
     /// The generation failed.
     #[error(transparent)]
     Live(#[from] LiveError),

@@ -11,6 +11,7 @@
 
 mod compare;
 mod error;
+mod given;
 mod passages;
 mod plan;
 mod reindexer;

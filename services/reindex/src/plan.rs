@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use bowerbird_lexical::Analyzer;
 use bowerbird_live::{GenerationSpec, Live};
@@ -132,6 +133,9 @@ pub struct Plan {
     /// Queries for the comparison; past queries, else words of posts, when empty.
     #[serde(default)]
     pub queries: Vec<ShadowQuery>,
+    /// A directory of part files whose vectors are taken where post and text are the same; the rest is embedded here.
+    #[serde(default)]
+    pub vectors: Option<PathBuf>,
     /// When it was begun.
     pub begun_at: Timestamp,
     /// Where it stands.
@@ -163,6 +167,7 @@ impl Plan {
             cut_over: CutOver::default(),
             share: whole(),
             queries: Vec::new(),
+            vectors: None,
             begun_at: Timestamp::now(),
             state: State::Building,
             reasons: Vec::new(),

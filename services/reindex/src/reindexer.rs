@@ -73,9 +73,18 @@ impl Reindexer {
         let mut job = self.0.idle()?;
         let begun = self.0.begun()?;
         let plan = if let Some(same) = begun.iter().rfind(|begun| begun.builds_like(&plan)) {
-            let Plan { require, cut_over, share, queries, .. } = plan;
+            let Plan { require, cut_over, share, queries, vectors, .. } = plan;
             let reasons = Vec::new();
-            Plan { require, cut_over, share, queries, reasons, state: State::Building, ..same.clone() }
+            Plan {
+                require,
+                cut_over,
+                share,
+                queries,
+                vectors,
+                reasons,
+                state: State::Building,
+                ..same.clone()
+            }
         } else if let Some(other) = begun.iter().find(|begun| begun.state.is_open()) {
             return Err(ReindexError::Running { id: other.id() });
         } else {
@@ -351,7 +360,7 @@ fn work(context: &Context) {
                 "the new generation does not serve"
             );
         }
-        Ok(Ended::Done | Ended::Cancelled | Ended::Stopped) => {}
+        Ok(Ended::Done | Ended::Cancelled | Ended::Stopped) | Err(ReindexError::Stopped) => {}
         Err(error) => {
             tracing::error!(id = plan.id(), %error, "a rebuild failed");
             plan.reasons = vec![error.to_string()];

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::compare::{compare, from_posts};
+use crate::given::add_given;
 use crate::plan::{CutOver, Plan, ShadowQuery, ShadowSource, State};
 use crate::{Passages, PastQueries, ReindexError};
 
@@ -39,6 +40,8 @@ pub enum Phase {
     /// Loading the embedder, opening the generation.
     #[default]
     Opening,
+    /// Taking vectors from part files.
+    Reading,
     /// Adding posts.
     Adding,
     /// Building the graph over the vectors.
@@ -156,6 +159,12 @@ pub(crate) fn run(context: &Context) -> Result<Ended, ReindexError> {
         live.build(number, &spec, Arc::clone(&source) as Arc<dyn bowerbird_live::VectorSource>)?;
     let mut pace = Pace::new(context, source.clone(), workers);
 
+    let given = context.plan.lock().vectors.clone();
+    if let Some(dir) = given {
+        context.control.progress.lock().phase = Phase::Reading;
+        let taken = add_given(live, &building, &dir, &|| !context.control.is_ending())?;
+        tracing::info!(taken, dir = %dir.display(), "took vectors from part files");
+    }
     if let Some(ended) = add_posts(context, &mut building, &mut pace)? {
         return Ok(ended);
     }

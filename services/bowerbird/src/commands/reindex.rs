@@ -87,6 +87,7 @@ async fn rebuild(stack: &Stack, args: &ReindexArgs, queries: Vec<ShadowQuery>) -
     plan.require = requirements(&args.require)?;
     plan.cut_over = CutOver::Auto;
     plan.queries = queries;
+    plan.vectors = args.parts.as_deref().map(std::path::absolute).transpose()?;
     let reindexer = stack.reindexer.clone();
     let id = tokio::task::spawn_blocking(move || reindexer.start(plan)).await??;
     let bar = counting("embedding posts", stack.live.status().posts);
@@ -146,6 +147,7 @@ fn show(bar: &ProgressBar, now: &Rebuild) {
     bar.set_position(progress.posts.saturating_sub(progress.vectors_left));
     bar.set_message(match progress.phase {
         Phase::Opening => "opening",
+        Phase::Reading => "taking vectors from part files",
         Phase::Adding => "embedding posts",
         Phase::Sealing => "building the vector graph",
         Phase::Comparing => "comparing the generations",

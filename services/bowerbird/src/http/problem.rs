@@ -268,6 +268,7 @@ impl From<ReindexError> for Problem {
             ReindexError::Live(error) => error.into(),
             ReindexError::Model(_)
             | ReindexError::Search(_)
+            | ReindexError::Part(_)
             | ReindexError::Damaged { .. }
             | ReindexError::Io { .. }
             | ReindexError::Stopped => Self::internal(&error),

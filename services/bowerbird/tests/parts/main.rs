@@ -3,6 +3,7 @@
 //! Here and not beside the other tests because only the package of a binary is told where the binary is.
 
 mod ray;
+mod reindex;
 mod spark;
 mod support;
 
@@ -27,6 +28,11 @@ fn hits(data: &Path, query: &str) -> Vec<(String, f64)> {
 
 fn embed(input: &Path, out: &Path) -> Value {
     json_of(bowerbird(["embed", "--in", path_text(input), "--out", path_text(out), "--json"]))
+}
+
+fn embed_with(input: &Path, out: &Path, embedder: &str) {
+    let files = ["embed", "--in", path_text(input), "--out", path_text(out), "--embedder", embedder];
+    check(&mut bowerbird(files), 0, &[]);
 }
 
 fn names(dir: &Path) -> Vec<String> {
