@@ -16,7 +16,8 @@ export RAY_AUTH_MODE RAY_AUTH_TOKEN
 nodes=
 stop() {
     for node in $nodes; do
-        kill "$node" 2>/dev/null && wait "$node" 2>/dev/null
+        kill "$node" 2>/dev/null || true
+        wait "$node" 2>/dev/null || true
     done
     nodes=
 }
@@ -25,6 +26,7 @@ trap 'stop; rm -rf "$home"' EXIT
 start() { # LOG ARGUMENT...
     log=$home/$1
     shift
+    : >"$log"
     "$ray" start --block --disable-usage-stats --object-store-memory=80000000 "$@" >"$log" 2>&1 &
     nodes="$! $nodes"
     tries=0
