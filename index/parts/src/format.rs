@@ -17,7 +17,7 @@
 //! | key | value |
 //! |---|---|
 //! | `bowerbird.format` | [`FORMAT`] |
-//! | `bowerbird.body` | bytes before the footer, a space, their CRC-32 in hexadecimal |
+//! | `bowerbird.body` | bytes before the footer, a space, their CRC-32 in hexadecimal; heeded in files that were created by `bowerbird …` |
 //! | `bowerbird.space` (vector parts) | fingerprint of the embedding space |
 //! | `bowerbird.dim` (vector parts) | components of a vector |
 //! | `bowerbird.source` (vector parts) | SHA-256 of the posts part it was made from, hexadecimal |
@@ -32,6 +32,9 @@ use arrow_schema::{DataType, Field, Schema, TimeUnit};
 
 /// Version of the part files this build writes and reads.
 pub const FORMAT: &str = "1";
+
+/// How the name of the program that wrote a file begins, before its version.
+pub(crate) const WRITER: &str = "bowerbird ";
 
 pub(crate) const KEY_FORMAT: &str = "bowerbird.format";
 pub(crate) const KEY_BODY: &str = "bowerbird.body";

@@ -15,7 +15,7 @@ use parquet::file::metadata::ParquetMetaData;
 use crate::body::check_body;
 use crate::columns::{check_groups, reading_schema};
 use crate::decode::{self, Refusal};
-use crate::format::{FORMAT, KEY_BODY, KEY_DIM, KEY_FORMAT, KEY_SOURCE, KEY_SPACE};
+use crate::format::{FORMAT, KEY_BODY, KEY_DIM, KEY_FORMAT, KEY_SOURCE, KEY_SPACE, WRITER};
 use crate::{PartError, VectorSpec};
 
 /// Rows decoded together.
@@ -182,7 +182,7 @@ struct Opened {
     file: File,
     metadata: ArrowReaderMetadata,
     info: PartInfo,
-    /// What `bowerbird.body` says.
+    /// What `bowerbird.body` says, of a file that this program wrote.
     body: Option<String>,
 }
 
@@ -222,7 +222,12 @@ fn info(
             found: format.to_owned(),
         });
     }
-    let body = value(KEY_BODY).ok_or_else(|| PartError::damaged(path, "bowerbird.body is missing"))?;
+    // A program that rewrites a part may copy what it says of itself, and then its bytes are others.
+    let ours = metadata.file_metadata().created_by().is_some_and(|by| by.starts_with(WRITER));
+    let body = value(KEY_BODY).filter(|_| ours).map(str::to_owned);
+    if ours && body.is_none() {
+        return Err(PartError::damaged(path, "bowerbird.body is missing"));
+    }
     if let Some(space) = value(KEY_SPACE) {
         let dim = value(KEY_DIM).and_then(|dim| dim.parse().ok()).filter(|dim| *dim > 0);
         info.vectors = Some(VectorSpec {
@@ -237,7 +242,7 @@ fn info(
             }
         }
     }
-    Ok((info, Some(body.to_owned())))
+    Ok((info, body))
 }
 
 /// Runs `work` on bytes of a stranger: a panic of the decoder is damage.

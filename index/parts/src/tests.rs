@@ -10,6 +10,8 @@ use arrow_array::{
 use bowerbird_posts::{AttributeValue, Counts, Post, PostId};
 use jiff::Timestamp;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
 
 use crate::{PartError, PartReader, PartRow, PartWriter, VectorSpec, file_sha256, part_files, part_info};
@@ -197,6 +199,28 @@ fn foreign(path: &Path, columns: Vec<(&str, ArrayRef)>) {
         .expect("a writer");
     writer.write(&batch).expect("written");
     writer.close().expect("closed");
+}
+
+#[test]
+fn a_part_that_another_program_wrote_again_is_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, copy) = (dir.path().join("a.parquet"), dir.path().join("copy.parquet"));
+    write_vectors(&path, &posts(30));
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(fs::File::open(&path).expect("there")).expect("opens");
+    let metadata = reader.metadata().file_metadata().key_value_metadata().cloned();
+    let properties = WriterProperties::builder().set_key_value_metadata(metadata).build();
+    let file = fs::File::create(&copy).expect("created");
+    let mut writer =
+        ArrowWriter::try_new(file, Arc::clone(reader.schema()), Some(properties)).expect("a writer");
+    for batch in reader.build().expect("reads") {
+        writer.write(&batch.expect("a batch")).expect("written");
+    }
+    writer.close().expect("closed");
+    assert_ne!(fs::read(&path).expect("read"), fs::read(&copy).expect("read"));
+    let rows = |path| read(path).into_iter().map(|row| row.expect("a row")).collect::<Vec<_>>();
+    assert_eq!(rows(&copy), rows(&path));
+    assert_eq!(part_info(&copy).expect("good").vectors, Some(spec()));
 }
 
 fn strings(values: &[Option<&str>]) -> ArrayRef {

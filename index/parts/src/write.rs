@@ -15,7 +15,7 @@ use tempfile::NamedTempFile;
 use crate::PartError;
 use crate::body::Summed;
 use crate::encode::Rows;
-use crate::format::{FORMAT, KEY_BODY, KEY_DIM, KEY_FORMAT, KEY_SOURCE, KEY_SPACE, schema};
+use crate::format::{FORMAT, KEY_BODY, KEY_DIM, KEY_FORMAT, KEY_SOURCE, KEY_SPACE, WRITER, schema};
 
 /// Rows turned into columns together.
 const BATCH_ROWS: usize = 256;
@@ -145,7 +145,7 @@ fn properties(spec: Option<&VectorSpec>) -> WriterProperties {
     }
     let vector = ColumnPath::new(vec!["vector".into(), "list".into(), "element".into()]);
     WriterProperties::builder()
-        .set_created_by(concat!("bowerbird ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_created_by(format!("{WRITER}{}", env!("CARGO_PKG_VERSION")))
         .set_key_value_metadata(Some(metadata))
         .set_compression(Compression::SNAPPY)
         .set_statistics_enabled(EnabledStatistics::None)
