@@ -10,6 +10,7 @@ use bowerbird_answer::Answerer;
 use bowerbird_catalog::{
     Catalog, Entry, FileSpec, Pooling as CatalogPooling, Progress, Store, current_platform,
 };
+use bowerbird_ingest::Ingest;
 use bowerbird_live::{Live, VectorSource};
 use bowerbird_llm::{EmbeddedConfig, EmbeddedGenerator, RemoteConfig, RemoteGenerator};
 use bowerbird_models_api::{Embedder, Generator, ModelError, Reranker, TextRole};
@@ -74,6 +75,8 @@ pub struct Stack {
     pub models: Arc<ModelReport>,
     /// Snapshots of the data directory.
     pub snapshots: Snapshots,
+    /// Posts from a stream, while serving and when one is configured.
+    pub ingest: Option<Ingest>,
     /// Whether the posts are the demo's.
     pub demo: bool,
 }
@@ -422,6 +425,7 @@ impl Stack {
                 config.snapshots.dir.as_deref(),
                 config.snapshots.most,
             ),
+            ingest: None,
             demo: false,
         })
     }
