@@ -31,6 +31,8 @@ pub(crate) struct Batch {
     pub again: Vec<Message>,
     /// Messages of the stream after the last one.
     pub pending: u64,
+    /// Whether sequences are left out between its messages: of other subjects, deleted, or another reader's.
+    pub jumps: bool,
     /// Why nothing comes after it.
     pub end: Option<IngestError>,
     bytes: usize,
@@ -40,7 +42,8 @@ pub(crate) struct Batch {
 ///
 /// The deliveries of a consumer are numbered. As long as no number is missing, no message is: then a sequence that is
 /// not larger than the last one is a repetition, and every other one is the next of the stream. A missing number ends
-/// the reader, and a new consumer begins after the last message that was applied.
+/// the reader, and a new consumer begins after the last message that was applied. Numbers say nothing when another node
+/// has made a consumer of the same name meanwhile; where sequences are left out, [`Batch::jumps`] asks to look.
 pub(crate) struct Reader {
     messages: Stream,
     consumer: String,
@@ -104,6 +107,7 @@ impl Reader {
         if place.sequence <= self.last {
             batch.again.push(message);
         } else {
+            batch.jumps |= place.sequence != self.last + 1;
             self.last = place.sequence;
             batch.due.push(Due { sequence: place.sequence, message });
         }

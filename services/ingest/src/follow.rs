@@ -38,6 +38,7 @@ pub(crate) async fn stopped(stop: &watch::Receiver<bool>) {
 /// What applies the batches of one consumer.
 pub(crate) struct Follower<'a> {
     pub live: &'a Live,
+    pub consumer: &'a PullConsumer,
     pub data_dir: &'a Path,
     pub board: &'a Board,
     pub stop: &'a watch::Receiver<bool>,
@@ -45,15 +46,10 @@ pub(crate) struct Follower<'a> {
 
 impl Follower<'_> {
     /// Applies what comes until it is told to stop, or an error. `position` is as durable as the posts.
-    pub async fn run(
-        &self,
-        mut reader: Reader,
-        consumer: &PullConsumer,
-        position: &mut Position,
-    ) -> Result<(), IngestError> {
+    pub async fn run(&self, mut reader: Reader, position: &mut Position) -> Result<(), IngestError> {
         tokio::select! {
             done = self.apply_all(&mut reader, position) => done,
-            () = self.look(consumer) => Ok(()),
+            () = self.look() => Ok(()),
         }
     }
 
@@ -64,6 +60,9 @@ impl Follower<'_> {
                 () = stopped(self.stop) => return Ok(()),
                 batch = reader.next() => batch,
             };
+            if batch.jumps {
+                self.check_consumer().await?;
+            }
             let end = batch.end.take();
             if !self.apply(batch, position).await? {
                 return Ok(());
@@ -143,11 +142,23 @@ impl Follower<'_> {
         Ok(false) // the pauses do not end
     }
 
+    /// Makes sure that what was read came from the consumer that was made for it, and not from one that somebody has
+    /// made under its name since: that one may leave messages out which are due here.
+    async fn check_consumer(&self) -> Result<(), IngestError> {
+        let known = self.consumer.cached_info();
+        let found = self.consumer.get_info().await.map_err(IngestError::server("look at the consumer"))?;
+        if found.created == known.created {
+            Ok(())
+        } else {
+            Err(IngestError::ConsumerGone { consumer: known.name.clone() })
+        }
+    }
+
     /// Keeps lag and state true while nothing is applied. Never ends.
-    async fn look(&self, consumer: &PullConsumer) {
+    async fn look(&self) {
         loop {
             sleep(LOOK).await;
-            if let Ok(info) = consumer.get_info().await {
+            if let Ok(info) = self.consumer.get_info().await {
                 let lag = info.num_pending + info.num_ack_pending as u64;
                 self.board.update(|status| {
                     status.lag = Some(lag);

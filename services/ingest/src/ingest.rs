@@ -169,7 +169,7 @@ impl Task {
         };
         let (consumer, reader) = prepared;
         let Self { live, data_dir, board, stop, .. } = self;
-        Follower { live, data_dir, board, stop }.run(reader, &consumer, &mut position).await
+        Follower { live, consumer: &consumer, data_dir, board, stop }.run(reader, &mut position).await
     }
 
     async fn prepare(

@@ -16,7 +16,7 @@ use bowerbird_live::LiveConfig;
 use bowerbird_posts::Op;
 use bytesize::ByteSize;
 use futures::StreamExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 use support::{
     Server, change, contents, make_stream, message, open, open_with, outcome, post, publish, start, until,
 };
@@ -87,11 +87,14 @@ fn child(dir: &Path, url: &str) -> Child {
         .expect("starts")
 }
 
+/// What `ingest.json` says.
+fn record(dir: &Path) -> Value {
+    serde_json::from_slice(&fs::read(dir.join(FILE)).unwrap_or_default()).unwrap_or_default()
+}
+
 /// How far a data directory says it is.
 fn recorded(dir: &Path) -> u64 {
-    let text = fs::read(dir.join(FILE)).unwrap_or_default();
-    let value: Value = serde_json::from_slice(&text).unwrap_or_default();
-    value["followed"]["applied"].as_u64().unwrap_or_default()
+    record(dir)["followed"]["applied"].as_u64().unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,10 +132,8 @@ async fn a_killed_node_goes_on_in_order_where_it_stopped() {
         if round % 3 == 0 {
             // The server forgets the consumer.
             let stream = context.get_stream("POSTS").await.expect("there");
-            let name = json!(fs::read_to_string(dir.path().join(FILE)).expect("read"));
-            let node = name.as_str().and_then(|text| text.split("\"node\":\"").nth(1)).expect("a node");
-            let name = format!("bowerbird-{}", &node[..12]);
-            stream.delete_consumer(&name).await.expect("deleted");
+            let node = record(dir.path())["node"].as_str().expect("a name").to_owned();
+            stream.delete_consumer(&format!("bowerbird-{node}")).await.expect("deleted");
         }
     }
     let live = open(dir.path());
@@ -344,6 +345,48 @@ async fn deliveries_that_another_took_are_read_again() {
     let status = until(&ingest, "at the end", caught_up(last)).await;
     assert!(status.restarts > 0, "{status:?}");
     assert_eq!(contents(&live), outcome(&ops));
+    ingest.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_stream_can_be_followed_and_holes_are_none_of_its_concern() {
+    let Some(server) = Server::start() else { return };
+    let context = server.context().await;
+    make_stream(&context).await;
+    let ops = posts(60);
+    for (n, op) in ops.iter().enumerate() {
+        let subject = if n % 3 == 0 { "posts.b" } else { "posts.a" };
+        let sent = context.publish(subject, message(op).into()).await.expect("sent");
+        sent.await.expect("stored");
+    }
+    let stream = context.get_stream("POSTS").await.expect("there");
+    stream.delete_message(5).await.expect("deleted");
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let live = open(dir.path());
+    let config = IngestConfig { subject: Some("posts.a".into()), batch: 7, ..server.config() };
+    let ingest = start(&config, dir.path(), &live).await;
+    let status = until(&ingest, "at the end", caught_up(60)).await;
+    let expected = ops.iter().enumerate().filter(|(n, _)| n % 3 != 0 && *n != 4).map(|(_, op)| op);
+    assert_eq!(contents(&live), outcome(expected));
+    assert_eq!((status.restarts, status.messages_applied, status.messages_missed), (0, 39, 0));
+    ingest.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_wants_a_token_gets_it() {
+    let Some(server) = Server::start_with(&["--auth", "geheim"]) else { return };
+    let with = IngestConfig { token: Some("geheim".into()), ..server.config() };
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let live = open(dir.path());
+    let ingest = start(&with, dir.path(), &live).await;
+    until(&ingest, "connected", |status| status.connected && status.state == State::Halted).await;
+    ingest.stop().await;
+    let ingest = start(&server.config(), dir.path(), &live).await;
+    let refused = |status: &IngestStatus| {
+        status.last_error.as_ref().is_some_and(|error| error.to_lowercase().contains("authorization"))
+    };
+    let status = until(&ingest, "refused", refused).await;
+    assert!(!status.connected, "{status:?}");
     ingest.stop().await;
 }
 

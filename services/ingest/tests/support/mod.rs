@@ -27,13 +27,19 @@ pub struct Server {
     program: PathBuf,
     folder: TempDir,
     port: u16,
+    arguments: Vec<&'static str>,
 }
 
 impl Server {
     /// None when the test is to be skipped: there is no server to test against.
-    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
     pub fn start() -> Option<Self> {
-        match Self::try_start() {
+        Self::start_with(&[])
+    }
+
+    /// As [`start`](Self::start), with more arguments.
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+    pub fn start_with(arguments: &[&'static str]) -> Option<Self> {
+        match Self::try_start(arguments) {
             Ok(server) => Some(server),
             Err(reason) => {
                 let message = format!(
@@ -48,7 +54,7 @@ impl Server {
         }
     }
 
-    fn try_start() -> Result<Self, String> {
+    fn try_start(arguments: &[&'static str]) -> Result<Self, String> {
         let fetched = program()?;
         let failed = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let folder = tempfile::Builder::new().prefix("nats").tempdir().map_err(failed("temporary folder"))?;
@@ -57,8 +63,9 @@ impl Server {
         fs::set_permissions(&program, Permissions::from_mode(0o755)).map_err(failed("permissions"))?;
         let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         let port = free.map_err(failed("port"))?.port();
-        let child = spawn(&program, folder.path(), port).map_err(failed("nats-server"))?;
-        Ok(Self { child, program, folder, port })
+        let arguments = arguments.to_vec();
+        let child = spawn(&program, folder.path(), port, &arguments).map_err(failed("nats-server"))?;
+        Ok(Self { child, program, folder, port, arguments })
     }
 
     pub fn url(&self) -> String {
@@ -72,7 +79,7 @@ impl Server {
     }
 
     pub fn start_again(&mut self) {
-        self.child = spawn(&self.program, self.folder.path(), self.port).expect("starts");
+        self.child = spawn(&self.program, self.folder.path(), self.port, &self.arguments).expect("starts");
     }
 
     pub async fn context(&self) -> Context {
@@ -98,11 +105,12 @@ impl Drop for Server {
     }
 }
 
-fn spawn(program: &Path, folder: &Path, port: u16) -> io::Result<Child> {
+fn spawn(program: &Path, folder: &Path, port: u16, arguments: &[&str]) -> io::Result<Child> {
     loop {
         let started = Command::new(program)
             .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"])
             .arg(folder.join("data"))
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::options().create(true).append(true).open(folder.join("log"))?)
