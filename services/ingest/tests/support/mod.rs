@@ -1,4 +1,5 @@
 //! A NATS server of the tests' own, posts with made-up vectors, and histories of changes.
+#![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -219,6 +220,16 @@ pub async fn until(ingest: &Ingest, what: &str, done: impl Fn(&IngestStatus) -> 
 pub fn post(id: &str, text: &str) -> Post {
     let at = "2026-01-02T03:04:05Z".parse().expect("a time");
     Post::new(PostId::new(id).expect("valid"), text, "Ann", at).validated().expect("valid")
+}
+
+/// So many posts.
+pub fn posts(count: u32) -> Vec<Op> {
+    (0..count).map(|n| Op::Upsert(Box::new(post(&format!("p{n}"), &format!("text {n}"))))).collect()
+}
+
+/// Whether everything up to `last` is applied, and nothing comes after it.
+pub fn caught_up(last: u64) -> impl Fn(&IngestStatus) -> bool {
+    move |status| status.applied_sequence >= last && status.lag == Some(0)
 }
 
 /// A change as a message says it.
