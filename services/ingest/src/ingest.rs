@@ -71,7 +71,14 @@ impl Ingest {
     /// How far it is.
     pub fn status(&self) -> IngestStatus {
         let connected = self.0.client.connection_state() == Connection::Connected;
-        IngestStatus { connected, ..self.0.board.read() }
+        let mut status = IngestStatus { connected, ..self.0.board.read() };
+        let ended = self.0.task.lock().as_ref().is_some_and(JoinHandle::is_finished);
+        if ended && status.state != State::Stopped {
+            status.state = State::Stopped;
+            status.last_error =
+                Some("reading ended by itself: see the log, and start the server again".into());
+        }
+        status
     }
 
     /// Ends it and waits for the batch in hand. After that the [`Live`] is let go.
