@@ -21,6 +21,8 @@ use crate::{IngestConfig, IngestError, IngestStatus, Position};
 /// A reader that has gone on for so long begins again without a pause.
 const STEADY: Duration = Duration::from_secs(10);
 
+const DISCONNECTED: &str = "the connection to NATS is lost, and being made again";
+
 /// Posts of a stream on their way into a [`Live`]. Cheap to clone; the last one that is dropped ends it, after the
 /// batch in hand.
 #[derive(Clone)]
@@ -72,6 +74,11 @@ impl Ingest {
     pub fn status(&self) -> IngestStatus {
         let connected = self.0.client.connection_state() == Connection::Connected;
         let mut status = IngestStatus { connected, ..self.0.board.read() };
+        // What had come before the connection was lost is still applied.
+        if !connected && status.state == State::Following {
+            status.state = State::Connecting;
+            status.last_error.get_or_insert_with(|| DISCONNECTED.to_owned());
+        }
         let ended = self.0.task.lock().as_ref().is_some_and(JoinHandle::is_finished);
         if ended && status.state != State::Stopped {
             status.state = State::Stopped;
@@ -97,7 +104,7 @@ fn note(board: &Board, event: &Event) {
     match event {
         Event::Connected => tracing::info!("connected to NATS"),
         Event::Disconnected => {
-            board.fail(State::Connecting, "the connection to NATS is lost, and being made again");
+            board.fail(State::Connecting, DISCONNECTED);
             tracing::warn!("lost the connection to NATS");
         }
         Event::ServerError(error) => {
