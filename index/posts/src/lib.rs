@@ -15,5 +15,7 @@ pub use error::StoreError;
 pub use lines::{BoundedLines, LineProblem, bounded_lines};
 pub use ops::{Applied, Op, Outcome, StoredPost};
 pub use post::{AttributeValue, Counts, CountsPatch, InvalidPost, Ordinal, Post, PostId};
-pub use reader::{LineError, MAX_LINE_BYTES, PostReader, ReadError, parse_post_line, read_jsonl};
+pub use reader::{
+    LineError, MAX_LINE_BYTES, PostReader, ReadError, parse_op_line, parse_post_line, read_jsonl,
+};
 pub use store::{PostStore, StoreCheck, StoreCopy, StoreOptions};

@@ -5,9 +5,11 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::lines::{BoundedLines, LineProblem, bounded_lines};
-use crate::{InvalidPost, Post};
+use crate::{CountsPatch, InvalidPost, Op, Post, PostId};
 
 /// Longest line of a post file, in bytes.
 pub const MAX_LINE_BYTES: usize = 1024 * 1024;
@@ -79,16 +81,56 @@ pub enum ReadError {
 
 /// Reads one post from one line of JSON and validates it ([`Post::validated`]).
 pub fn parse_post_line(line: &[u8]) -> Result<Post, LineError> {
+    Ok(parse_line::<Post>(line)?.validated()?)
+}
+
+/// Reads one change from one line of JSON: a post as [`parse_post_line`] takes it, `{"delete": ID}`, or
+/// `{"patch": ID, "counts": {…}}` with the counters to set.
+pub fn parse_op_line(line: &[u8]) -> Result<Op, LineError> {
+    /// Which of the three it is. What is not JSON is none of them, and refused as a post.
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Verb {
+        delete: Option<IgnoredAny>,
+        patch: Option<IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Deletion {
+        delete: PostId,
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Patch {
+        patch: PostId,
+        counts: CountsPatch,
+    }
+    if line.len() > MAX_LINE_BYTES {
+        return Err(LineError::TooLong { limit: MAX_LINE_BYTES });
+    }
+    let object = line.trim_ascii_start().starts_with(b"{");
+    let verb: Verb = if object { serde_json::from_slice(line).unwrap_or_default() } else { Verb::default() };
+    if verb.delete.is_some() {
+        Ok(Op::Delete(parse_line::<Deletion>(line)?.delete))
+    } else if verb.patch.is_some() {
+        let Patch { patch: id, counts } = parse_line(line)?;
+        Ok(Op::SetCounts { id, counts })
+    } else {
+        Ok(Op::Upsert(Box::new(parse_post_line(line)?)))
+    }
+}
+
+fn parse_line<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineError> {
     if line.len() > MAX_LINE_BYTES {
         return Err(LineError::TooLong { limit: MAX_LINE_BYTES });
     }
     let mut json = serde_json::Deserializer::from_slice(line);
-    let post: Post = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
         json_error(field, error.inner())
     })?;
     json.end().map_err(|error| json_error(".".to_owned(), &error))?;
-    Ok(post.validated()?)
+    Ok(value)
 }
 
 fn json_error(field: String, error: &serde_json::Error) -> LineError {
@@ -232,5 +274,29 @@ mod tests {
         assert!(matches!(error, LineError::Json { .. }), "{error}");
         let error = parse_post_line(&vec![b' '; MAX_LINE_BYTES + 1]).expect_err("too long");
         assert!(matches!(error, LineError::TooLong { .. }), "{error}");
+    }
+    #[test]
+    fn a_line_is_a_post_a_deletion_or_new_counters() {
+        let op = |line: &str| parse_op_line(line.as_bytes()).map_err(|error| error.to_string());
+        let id = PostId::new("7").expect("valid");
+        assert!(matches!(op(GOOD), Ok(Op::Upsert(post)) if post.tags == ["sleep"]));
+        assert_eq!(op(r#" {"delete":"7"} "#), Ok(Op::Delete(id.clone())));
+        let counts = CountsPatch { likes: Some(3), ..CountsPatch::default() };
+        assert_eq!(op(r#"{"counts":{"likes":3},"patch":"7"}"#), Ok(Op::SetCounts { id, counts }));
+        let check = |line: &str, expected: &str| {
+            let error = op(line).expect_err(line);
+            assert!(error.contains(expected), "{line}: {error}");
+        };
+        check(r#"{"delete":""}"#, "field delete, column 13: id has 0 bytes");
+        check(r#"{"delete":"7","text":"x"}"#, "unknown field `text`");
+        check(r#"{"delete":"7","patch":"7"}"#, "unknown field `patch`");
+        check(r#"{"patch":"7"}"#, "missing field `counts`");
+        check(r#"{"patch":"7","counts":{"like":1}}"#, "unknown field `like`");
+        check(r#"{"delete":null}"#, "unknown field `delete`");
+        check(r#"["7"]"#, "invalid length");
+        check("{\"delete\":\"7\"} x", "field");
+        check("", "EOF while parsing");
+        let long = vec![b' '; MAX_LINE_BYTES + 1];
+        assert!(matches!(parse_op_line(&long), Err(LineError::TooLong { .. })));
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bowerbird_ads::{AdsConfig, DatabaseAddress};
 use bowerbird_answer::AnswerConfig;
+use bowerbird_ingest::IngestConfig;
 use bowerbird_live::LiveConfig;
 use bytesize::ByteSize;
 use figment::Figment;
@@ -42,6 +43,8 @@ pub struct Config {
     pub ads: AdsSettings,
     /// Snapshots of the data directory.
     pub snapshots: SnapshotSettings,
+    /// Posts from a NATS JetStream stream.
+    pub ingest: IngestConfig,
 }
 
 /// `[snapshots]`
@@ -445,8 +448,18 @@ impl Config {
             figment = figment.merge(Toml::file_exact(file));
         }
         // Single variables that tests and tools set are not configuration keys.
-        let sections =
-            ["server", "models", "generator", "index", "search", "suggest", "answer", "ads", "snapshots"];
+        let sections = [
+            "server",
+            "models",
+            "generator",
+            "index",
+            "search",
+            "suggest",
+            "answer",
+            "ads",
+            "snapshots",
+            "ingest",
+        ];
         figment = figment.merge(
             Env::prefixed("BOWERBIRD_")
                 .filter(move |key| {
@@ -570,6 +583,9 @@ impl Config {
         if let Err(error) = self.answer.compose.validate() {
             check(false, format!("answer.compose: {error}"));
         }
+        if let Err(error) = self.ingest.validate() {
+            check(false, format!("ingest: {error}"));
+        }
         if self.generator.kind == GeneratorKind::Remote {
             let url = &self.generator.base_url;
             check(
@@ -636,6 +652,17 @@ mod tests {
         let error =
             database("[ads]\ndatabase = \"mysql://u:geheim@db/ads\"").expect_err("not ours").to_string();
         assert!(error.contains("ads.database") && error.contains("postgres://"), "{error}");
+    }
+
+    #[test]
+    fn the_stream_is_off_until_it_has_an_address() {
+        assert!(!load("[ingest]\nbatch = 0").expect("off").ingest.enabled());
+        let config =
+            load("[ingest]\nurl = \"nats://u:geheim@h:4222\"\nbatch_bytes = \"2MiB\"").expect("valid");
+        assert!(config.ingest.enabled() && config.ingest.batch_bytes == ByteSize::mib(2));
+        assert!(!format!("{config:?}").contains("geheim"));
+        let error = load("[ingest]\nurl = \"h:4222\"\nbatch = 0").expect_err("bad").to_string();
+        assert!(error.contains("ingest: url has \"h:4222\"") && error.contains("batch is 0"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use bowerbird_answer::Answerer;
 use bowerbird_catalog::{
     Catalog, Entry, FileSpec, Pooling as CatalogPooling, Progress, Silent, Store, current_platform,
 };
+use bowerbird_ingest::Ingest;
 use bowerbird_live::Live;
 use bowerbird_llm::{EmbeddedConfig, EmbeddedGenerator, RemoteConfig, RemoteGenerator};
 use bowerbird_models_api::{Embedder, Generator, ModelError, Reranker};
@@ -77,6 +78,8 @@ pub struct Stack {
     pub reindexer: Reindexer,
     /// Snapshots of the data directory.
     pub snapshots: Snapshots,
+    /// Posts from a stream, while serving and when one is configured.
+    pub ingest: Option<Ingest>,
     /// Whether the posts are the demo's.
     pub demo: bool,
 }
@@ -466,6 +469,7 @@ impl Stack {
                 config.snapshots.dir.as_deref(),
                 config.snapshots.most,
             ),
+            ingest: None,
             demo: false,
         })
     }

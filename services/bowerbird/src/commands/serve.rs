@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
+use bowerbird_ingest::Ingest;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 
@@ -16,7 +17,11 @@ use crate::stack::{Parts, Stack};
 pub async fn run(config: Config, args: ServeArgs) -> anyhow::Result<()> {
     let address = args.listen.unwrap_or(config.server.listen);
     let listener = listen(address).await?;
-    let stack = Stack::open(&config, &args.data_dir, Parts::ALL, &Bars::default()).await?;
+    let mut stack = Stack::open(&config, &args.data_dir, Parts::ALL, &Bars::default()).await?;
+    if config.ingest.enabled() {
+        let started = Ingest::start(config.ingest, &args.data_dir, stack.live.clone()).await;
+        stack.ingest = Some(started.context("cannot read posts from the stream")?);
+    }
     serve(stack, listener).await
 }
 
@@ -51,10 +56,14 @@ pub async fn serve(stack: Stack, listener: TcpListener) -> anyhow::Result<()> {
         Ok(None) => {}
         Err(error) => tracing::error!(%error, "a rebuild that was begun cannot go on"),
     }
+    let ingest = stack.ingest.clone();
     // Addresses tell people apart for the log of past queries.
     let router = http::router(stack, metrics).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, router).with_graceful_shutdown(stopped()).await.context("server")?;
-    Ok(())
+    let served = axum::serve(listener, router).with_graceful_shutdown(stopped()).await;
+    if let Some(ingest) = ingest {
+        ingest.stop().await;
+    }
+    served.context("server")
 }
 
 async fn stopped() {

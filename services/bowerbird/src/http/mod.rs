@@ -5,6 +5,7 @@ pub mod ads;
 pub mod answer;
 pub mod catalog;
 pub mod chat;
+pub mod ingest;
 pub mod json;
 pub mod models;
 pub mod openapi;
@@ -99,6 +100,7 @@ pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
         .route("/v1/tasks/{id}/{action}", post(reindex::act))
         .route("/v1/snapshots", get(snapshots::list).post(snapshots::take))
         .route("/v1/snapshots/{name}", delete(snapshots::delete))
+        .route("/v1/ingest/status", get(ingest::status))
         .layer(limit(server.max_json))
         .merge(Router::new().route("/v1/posts", post(posts::write)).layer(limit(server.max_posts)))
         .merge(

@@ -4,7 +4,8 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use crate::http::{
-    ad_reports, ads, answer, catalog, chat, models, openrtb, ops, posts, reindex, search, snapshots, suggest,
+    ad_reports, ads, answer, catalog, chat, ingest, models, openrtb, ops, posts, reindex, search, snapshots,
+    suggest,
 };
 
 /// The interface.
@@ -36,6 +37,7 @@ use crate::http::{
         snapshots::take,
         snapshots::list,
         snapshots::delete,
+        ingest::status,
         models::embeddings,
         models::rerank_v1,
         models::rerank_v2,

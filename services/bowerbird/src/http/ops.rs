@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use crate::http::App;
+use crate::wire::ingest::ReadyIngest;
 
 /// The process answers.
 #[utoipa::path(get, path = "/healthz", responses((status = 200, body = String)))]
@@ -27,6 +28,7 @@ pub async fn readyz(State(app): State<App>) -> Json<Value> {
         "models": {"embedder": models.embedder, "reranker": models.reranker, "generator": models.generator},
         "providers": {"requested": models.requested, "used": models.used, "note": models.note, "batches": models.batches},
         "ads": app.stack.ads.is_some(),
+        "ingest": app.stack.ingest.as_ref().map(|ingest| ReadyIngest::from(ingest.status())),
         "demo": app.stack.demo,
     }))
 }
@@ -37,6 +39,9 @@ pub async fn metrics(State(app): State<App>) -> impl IntoResponse {
     let status = app.stack.live.status();
     metrics::gauge!("bowerbird_posts").set(status.posts as f64);
     metrics::gauge!("bowerbird_vectors_pending").set(status.vectors_pending as f64);
+    if let Some(ingest) = &app.stack.ingest {
+        ingest.status().record_metrics();
+    }
     app.stack.encoders.caches(); // brings the sizes of the caches up to date
     let models = &app.stack.models;
     metrics::gauge!("bowerbird_execution_provider",

@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod chat;
 pub mod error;
 pub mod explain;
+pub mod ingest;
 pub mod models;
 pub mod posts;
 pub mod reindex;
