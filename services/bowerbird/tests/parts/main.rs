@@ -2,6 +2,7 @@
 //!
 //! Here and not beside the other tests because only the package of a binary is told where the binary is.
 
+mod processes;
 mod ray;
 mod reindex;
 mod spark;

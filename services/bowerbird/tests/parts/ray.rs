@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use bowerbird_parts::part_files;
 use serde_json::json;
 
+use crate::processes::{is_embedding, kill_tree, wait};
 use crate::support::{PROGRAM, path_text, posts_parts, python, summary_from};
 use crate::{assert_builds_and_searches, assert_each_once};
 
@@ -39,31 +39,8 @@ impl Node {
         Self(command.expect("ray starts"))
     }
 
-    /// Its processes, those above before those below; `visit` is called for each before what is below it is looked for.
-    fn processes(&self, visit: impl Fn(u32)) -> Vec<u32> {
-        let mut all = Vec::new();
-        let mut next = vec![self.0.id()];
-        while let Some(process) = next.pop() {
-            visit(process);
-            next.extend(children(process));
-            all.push(process);
-        }
-        all
-    }
-
-    /// Whether the program runs on it.
-    fn is_embedding(&self) -> bool {
-        self.processes(|_| ()).into_iter().any(|process| {
-            fs::read_link(format!("/proc/{process}/exe")).is_ok_and(|program| program == Path::new(PROGRAM))
-        })
-    }
-
-    /// Kills the node at once, its raylet and workers too, as if the machine had lost power.
     fn kill(&mut self) {
-        // Stopped first, nothing can react to the death of another.
-        for process in self.processes(|process| signal("STOP", process)).into_iter().rev() {
-            signal("KILL", process);
-        }
+        kill_tree(self.0.id());
         drop(self.0.wait());
     }
 }
@@ -72,18 +49,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn signal(name: &str, process: u32) {
-    drop(
-        Command::new("kill").args([&format!("-{name}"), &process.to_string()]).stderr(Stdio::null()).status(),
-    );
-}
-
-fn children(process: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    lists.flat_map(|list| list.split(' ').filter_map(|id| id.parse().ok()).collect::<Vec<_>>()).collect()
 }
 
 fn free_port() -> u16 {
@@ -115,14 +80,6 @@ fn start(python: &Path, token: &str, home: &Path, nodes: usize) -> (Vec<Node>, S
     (cluster, address)
 }
 
-fn wait(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(90), "waited too long until {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[test]
 fn a_node_of_a_ray_cluster_dies_and_every_post_is_embedded_once() {
     let Some(python) = python(&PACKAGES) else { return };
@@ -140,7 +97,7 @@ fn a_node_of_a_ray_cluster_dies_and_every_post_is_embedded_once() {
         .spawn()
         .expect("the driver starts");
     wait("some parts are there", || part_files(&out).is_ok_and(|files| files.len() >= BEFORE));
-    wait("the node has work", || cluster[2].is_embedding());
+    wait("the node has work", || is_embedding(cluster[2].0.id()));
     cluster.remove(2).kill();
     let there = part_files(&out).expect("listed").len();
     assert!(there < PARTS, "the node was to die in the middle");

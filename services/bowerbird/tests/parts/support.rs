@@ -112,13 +112,7 @@ pub fn json_of(mut command: Command) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)))
 }
 
-/// Runs the driver of an engine, and reads the summary on its last line.
-pub fn summary_of(driver: &mut Command) -> Value {
-    let child = driver.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the driver starts");
-    summary_from(child)
-}
-
-/// As [`summary_of`], of a driver that runs.
+/// Waits for the driver of an engine, and reads the summary on its last line.
 pub fn summary_from(driver: Child) -> Value {
     let output = driver.wait_with_output().expect("the driver ends");
     assert!(output.status.success(), "{}", text(&output));
