@@ -86,6 +86,30 @@ async fn a_click_is_explained_reported_and_audited() {
 }
 
 #[tokio::test]
+async fn what_was_shown_is_public_and_nobody_who_saw_it() {
+    let fixture = market().await;
+    let app = &fixture.router;
+    let (_, block) = sold(app).await;
+    let request = Request::get("/transparency/ads").body(Body::empty()).expect("a request");
+    let response = app.clone().oneshot(request).await.expect("routers do not fail");
+    assert_eq!((response.status(), response.headers().get("link")), (StatusCode::OK, None));
+    let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+    let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    let ads: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let shown = ads.iter().find(|ad| ad["ad"] == block["ad_id"]).unwrap_or_else(|| panic!("{text}"));
+    assert_eq!((&shown["headline"], &shown["advertiser"]), (&block["headline"], &block["advertiser"]));
+    assert_eq!((&shown["paid_by"], &shown["impressions"]), (&block["paid_by"], &json!(1)));
+    let keywords = shown["targeting"]["keywords"].as_array().expect("keywords");
+    assert!(keywords.iter().any(|keyword| keyword["negative"] == json!(false)), "{shown}");
+    assert!(!text.contains("u1") && !text.contains("micros") && !text.contains("bid"), "{text}");
+    let rest = format!("/transparency/ads?after={}", ads.last().expect("one")["ad"].as_str().expect("an id"));
+    let (status, body) = call(app, Method::GET, &rest, Body::empty()).await;
+    assert_eq!((status, body), (StatusCode::OK, Value::Null), "nothing after the last");
+    let (status, _) = call(app, Method::GET, "/transparency/ads?since=1", Body::empty()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn a_conversion_is_signed_and_counts_once() {
     let fixture = market().await;
     let app = &fixture.router;

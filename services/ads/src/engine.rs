@@ -28,6 +28,7 @@ use crate::stored;
 use crate::time::day;
 use crate::token::Keys;
 use crate::traffic::Traffic;
+use crate::transparency::PublicAd;
 use crate::writer::Writer;
 use crate::{
     AdRequest, AdsConfig, AdsError, Audit, Books, CampaignReport, ClickOutcome, ConversionOutcome,
@@ -210,6 +211,12 @@ impl AdEngine {
         to: &str,
     ) -> Result<Vec<ReportRow>, AdsError> {
         self.0.report(by, campaign, from, to).await
+    }
+
+    /// One page of the ads that were shown, for the public: those after the id `after`, at most
+    /// [`TRANSPARENCY_PAGE`](crate::TRANSPARENCY_PAGE).
+    pub async fn shown_ads(&self, after: &str) -> Result<Vec<PublicAd>, AdsError> {
+        self.0.shown_ads(after).await
     }
 
     /// Events of the UTC days `from` to `to` by what became of them and why.

@@ -70,6 +70,7 @@ mod time;
 mod token;
 mod topics;
 mod traffic;
+mod transparency;
 mod writer;
 
 pub use address::DatabaseAddress;
@@ -96,3 +97,4 @@ pub use targeting::{Bidding, Device};
 pub use token::TokenError;
 pub use topics::{Topic, Topics};
 pub use traffic::{EventContext, Invalid, TrafficConfig};
+pub use transparency::{PublicAd, PublicKeyword, PublicTargeting, TRANSPARENCY_PAGE};

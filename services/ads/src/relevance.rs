@@ -17,11 +17,15 @@ pub(crate) struct Relevance {
 impl Gate {
     /// The relevance of an ad with cross-encoder `logit` and embedding `cosine`, both finite.
     pub(crate) fn relevance(&self, logit: RerankLogit, cosine: f32) -> Relevance {
-        let log_odds =
-            self.bias + self.logit_weight * f64::from(logit.get()) + self.cosine_weight * f64::from(cosine);
+        let log_odds = self.log_odds(logit, cosine);
         // Finite inputs and bounded weights give a finite sum; a stranger one counts as certainly irrelevant.
         let score = Probability::from_log_odds(log_odds).unwrap_or(Probability::ZERO);
         Relevance { log_odds, score }
+    }
+
+    /// Log-odds of the relevance.
+    pub fn log_odds(&self, logit: RerankLogit, cosine: f32) -> f64 {
+        self.bias + self.logit_weight * f64::from(logit.get()) + self.cosine_weight * f64::from(cosine)
     }
 
     /// The least relevance an ad needs.

@@ -37,7 +37,7 @@ pub struct Separation {
 /// Scores of one kind: of a pair, and whether it is relevant.
 type Scores = Vec<(f64, bool)>;
 
-/// BM25, cosine and the cross-encoder's logit of every relevant pair and of five random documents a query, which the
+/// BM25, cosine, the cross-encoder's logit, and the gate that ads must pass, of every relevant pair and of five random documents a query, which the
 /// hash of query and document chooses among those that were not judged relevant.
 pub async fn separation(
     stack: &Stack,
@@ -50,6 +50,7 @@ pub async fn separation(
         rows(&dataset.join("corpus.jsonl"))?.collect::<anyhow::Result<_>>()?;
     documents.retain(|_, text| !text.is_empty());
     let snapshot = stack.live.snapshot();
+    let gate = stack.config.ads.engine.gate;
     let bar = counting("scoring random documents", judged.len() as u64);
     let mut all: BTreeMap<&'static str, Scores> = BTreeMap::new();
     for (id, grades) in judged {
@@ -85,10 +86,15 @@ pub async fn separation(
             pairs.into_iter().zip(lexical).zip(cosines).zip(logits)
         {
             let cosine = cosine.context("a document has no vector")?;
-            let scores =
-                [("lexical", lexical.value()), ("vector", cosine.get()), ("reranked_alone", logit?.get())];
+            let logit = logit?;
+            let scores = [
+                ("lexical", f64::from(lexical.value())),
+                ("vector", f64::from(cosine.get())),
+                ("reranked_alone", f64::from(logit.get())),
+                ("gate", gate.log_odds(logit, cosine.get())),
+            ];
             for (name, score) in scores {
-                all.entry(name).or_default().push((f64::from(score), relevant));
+                all.entry(name).or_default().push((score, relevant));
             }
         }
         bar.inc(1);

@@ -3,8 +3,11 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
-use bowerbird_ads::{Audit, ConversionOutcome, Decision, ReportBy, ReportRow, Simulation, TrafficRow};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bowerbird_ads::{
+    Audit, ConversionOutcome, Decision, ReportBy, ReportRow, Simulation, TRANSPARENCY_PAGE, TrafficRow,
+};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
@@ -100,6 +103,40 @@ pub async fn traffic(
     let (from, to) = query.days()?;
     let rows = engine(&app)?.traffic_report(&from, &to).await?;
     Ok(Json(Report { from, to, rows }))
+}
+
+/// Where a page of ads begins.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct AfterQuery {
+    /// Id of the last ad of the page before, as its `link` header has it.
+    #[serde(default)]
+    after: String,
+}
+
+/// Every ad that was shown, for the public and without a key: who is behind it, what it says, when, to how many and whom
+/// it was meant for. One JSON object a line, at most 200; the header `link` leads to the next page.
+#[utoipa::path(get, path = "/transparency/ads", params(AfterQuery),
+    responses((status = 200, body = String, content_type = "application/x-ndjson"), (status = 404, body = ErrorBody)))]
+pub async fn transparency(
+    State(app): State<App>,
+    Query(query): Query<AfterQuery>,
+) -> Result<Response, Problem> {
+    let ads = engine(&app)?.shown_ads(&query.after).await?;
+    let mut lines = String::new();
+    for ad in &ads {
+        lines += &serde_json::to_string(ad).map_err(|error| Problem::internal(&error))?;
+        lines.push('\n');
+    }
+    let mut response = ([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response();
+    if let Some(last) = ads.last().filter(|_| ads.len() == TRANSPARENCY_PAGE) {
+        let after: String = url::form_urlencoded::byte_serialize(last.ad.as_bytes()).collect();
+        let link = format!("</transparency/ads?after={after}>; rel=\"next\"");
+        if let Ok(link) = HeaderValue::from_str(&link) {
+            response.headers_mut().insert(header::LINK, link);
+        }
+    }
+    Ok(response)
 }
 
 /// A reason and how often it was one.

@@ -122,6 +122,7 @@ pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
         .merge(
             Router::new().route("/v1/conversions", post(ad_reports::convert)).layer(limit(server.max_json)),
         )
+        .route("/transparency/ads", get(ad_reports::transparency))
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))

@@ -72,6 +72,7 @@ use crate::http::{
         ad_reports::no_fill,
         ad_reports::simulate,
         ad_reports::audit,
+        ad_reports::transparency,
         ad_reports::convert,
         ad_reports::postback_key,
         openrtb::auction,
