@@ -95,9 +95,8 @@ impl Live {
                 return refuse("it was begun with other settings: give those, or another number");
             }
         } else {
-            // With its settings from the first moment on, so that a crash leaves none that says nothing.
-            std::fs::create_dir_all(&dir).map_err(LiveError::io("create", &dir))?;
-            spec.write(&dir)?;
+            // With its settings from the first moment on: a crash leaves none that says nothing.
+            stores.dir.make_generation(number, |fresh| spec.write(fresh))?;
         }
         let vector = spec.vector.clone().unwrap_or_else(|| self.config().vector.clone());
         let lexical = open_lexical(&dir, spec, &stores.posts)?;

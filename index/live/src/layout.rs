@@ -72,6 +72,20 @@ impl DataDir {
         generation_dir(&self.root, number)
     }
 
+    /// Makes the directory of a generation, which appears with what `fill` writes into it or not at all.
+    pub fn make_generation(
+        &self,
+        number: u32,
+        fill: impl FnOnce(&Path) -> Result<(), LiveError>,
+    ) -> Result<(), LiveError> {
+        let (dir, fresh) = (self.generation(number), self.root.join(format!("generation-{number}.tmp")));
+        remove(&fresh)?;
+        fs::create_dir(&fresh).map_err(LiveError::io("create", &fresh))?;
+        fill(&fresh)?;
+        fs::rename(&fresh, &dir).map_err(LiveError::io("rename", &fresh))?;
+        sync(&self.root)
+    }
+
     /// Numbers of the generations that have a directory, ascending.
     pub fn generations(&self) -> Result<Vec<u32>, LiveError> {
         let mut numbers = Vec::new();
@@ -140,6 +154,11 @@ pub(crate) fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), 
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .map_err(LiveError::io("write", &temporary))?;
     fs::rename(&temporary, dir.join(name)).map_err(LiveError::io("rename", &temporary))?;
+    sync(dir)
+}
+
+/// Makes the names in a directory durable.
+fn sync(dir: &Path) -> Result<(), LiveError> {
     if cfg!(unix) {
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(LiveError::io("sync", dir))?;
     }
@@ -201,7 +220,7 @@ mod tests {
         let root = tempfile::tempdir().expect("temporary directory");
         let dir = DataDir::open(root.path()).expect("opens");
         assert_eq!((dir.current(), dir.lexical()), (1, root.path().join("generation/lexical")));
-        for name in ["generation-3", "generation-03", "generation-1", "generation-x", "generations"] {
+        for name in ["generation-3", "generation-03", "generation-1", "generation-4.tmp", "generations"] {
             fs::create_dir(root.path().join(name)).expect("made");
         }
         assert_eq!(dir.generations().expect("listed"), [1, 3]);
