@@ -434,9 +434,9 @@ impl Drop for Crew {
 impl fmt::Debug for Encoders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Encoders")
-            .field("space", &self.crew.space.fingerprint())
+            .field("space", &self.space().fingerprint())
             .field("reranker", &self.crew.reranker_name)
             .field("status", &self.status())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

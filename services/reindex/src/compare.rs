@@ -134,8 +134,7 @@ pub(crate) async fn compare(
     }
     let shards = building.shards(SHARD, building.level())?;
     let sum = |count: fn(&GenerationShard) -> u64| shards.iter().map(count).sum();
-    let mut crc = Vec::with_capacity(shards.len() * 4);
-    shards.iter().for_each(|shard| crc.extend(shard.store_crc32.to_le_bytes()));
+    let crc: Vec<u8> = shards.iter().flat_map(|shard| shard.store_crc32.to_le_bytes()).collect();
     let differ = shards.iter().filter(|shard| !shard.agrees()).map(|shard| shard.from);
     let [old, new] = sides.map(Measured::finish);
     Ok(Comparison {

@@ -187,7 +187,7 @@ pub(crate) fn run(context: &Context) -> Result<Ended, ReindexError> {
     let cut_over = context.plan.lock().cut_over;
     let next = match (reasons.is_empty(), cut_over) {
         (false, CutOver::Auto) => State::Refused,
-        (false, CutOver::Manual) | (true, CutOver::Manual) => State::Waiting,
+        (_, CutOver::Manual) => State::Waiting,
         (true, CutOver::Auto) => State::Building,
     };
     change(context, |plan| {
@@ -237,7 +237,7 @@ fn add_posts(
             Wish::Cancel | Wish::Stop => return Ok(Some(ended(context))),
             Wish::Pause => {
                 pace.forget();
-                control.rest(Duration::from_secs(3600));
+                control.rest(Duration::from_hours(1));
                 continue;
             }
             Wish::GoOn | Wish::TakeOver => {}
