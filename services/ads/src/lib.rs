@@ -70,6 +70,7 @@ mod time;
 mod token;
 mod topics;
 mod traffic;
+mod wording;
 mod writer;
 
 pub use address::DatabaseAddress;
@@ -91,8 +92,9 @@ pub use money::{Audit, Books, Difference};
 pub use report::{CampaignReport, ReportBy, ReportRow, TrafficRow};
 pub use sensitive::{NoFill, sensitive_term};
 pub use simulate::{BudgetPoint, Estimate, LandscapePoint, Simulation};
-pub use slate::{Degraded, Slate, Sold, SponsoredBlock};
+pub use slate::{BlockWording, Degraded, Slate, Sold, SponsoredBlock};
 pub use targeting::{Bidding, Device};
 pub use token::TokenError;
 pub use topics::{Topic, Topics};
 pub use traffic::{EventContext, Invalid, TrafficConfig};
+pub use wording::{Author, Draft, Drafted, ShownWording};

@@ -174,6 +174,8 @@ pub fn ad_request(request: &BidRequest, slots: usize, now: Timestamp, deadline: 
         slots,
         blocked_domains: request.badv.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
         test: request.test == 1,
+        // Markets look at a creative once and know it by its id.
+        own_text: true,
         deadline: Some(deadline),
         ..AdRequest::new("", now, Uuid::now_v7())
     }
