@@ -106,7 +106,10 @@ fn read(answer: &Answer) -> Read {
         return Read::Done(if late { Drafted::Late } else { Drafted::Unsupported });
     };
     let [citation] = sentence.citations.as_slice() else { return Read::Done(Drafted::Unsupported) };
-    if sentence.origin == Origin::Generated && sentence.verdict == Verdict::Supported && sentence.lead.is_none() {
+    if sentence.origin == Origin::Generated
+        && sentence.verdict == Verdict::Supported
+        && sentence.lead.is_none()
+    {
         return Read::Done(Drafted::Written(Draft {
             text: sentence.claim().to_owned(),
             fact: citation.n.saturating_sub(1),

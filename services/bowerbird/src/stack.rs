@@ -454,7 +454,11 @@ impl Stack {
             None
         };
         if let (Some(ads), Some(generator)) = (&ads, ad_writer) {
-            ads.write_texts_with(Arc::new(FactWriter::new(generator, encoders.clone(), &config.answer.compose)));
+            ads.write_texts_with(Arc::new(FactWriter::new(
+                generator,
+                encoders.clone(),
+                &config.answer.compose,
+            )));
         }
         Ok(Self {
             config: Arc::new(config.clone()),
