@@ -126,7 +126,7 @@ async fn an_edited_ad_shows_its_own_text_again() {
     let fixture = shop(Arc::new(Copying::default()), true).await;
     block(&fixture, "running shoes").await;
     assert_eq!(block(&fixture, "running shoes").await["wording"]["fact"], FACT);
-    let change = json!({"facts": ["These running shoes come in wide and narrow."]}).to_string();
+    let change = json!({"facts": ["These running shoes come in wide and narrow"]}).to_string();
     let (status, told) = call(&fixture.router, Method::PATCH, "/v1/ads/shoe", change).await;
     assert_eq!(status, StatusCode::OK, "{told}");
     fixture.stack.ads.as_ref().expect("ads are on").in_force().await.expect("reads");
@@ -251,7 +251,7 @@ const REAL: [(&str, &str, [&str; 3], [&str; 2]); 5] = [
         "Daily running shoes",
         [
             "Our running shoes weigh 215 g in size 42.",
-            "The running shoes come in wide and narrow fits.",
+            "For feet of any shape the running shoes come in wide and narrow fits, each with laces from a mill in Leeds.",
             "Running shoes can be sent back within 60 days.",
         ],
         ["wide running shoes", "can I send running shoes back"],
@@ -261,7 +261,7 @@ const REAL: [(&str, &str, [&str; 3], [&str; 2]); 5] = [
         "A desk for both positions",
         [
             "The standing desk moves from 62 to 127 cm with an electric motor.",
-            "The standing desk carries up to 120 kg.",
+            "The standing desk carries up to 120 kg, so two screens, a lamp and a large plant find room on it.",
             "The frame of the standing desk is made of recycled steel in Denmark.",
         ],
         ["electric standing desk", "how much weight can a standing desk carry"],
@@ -270,7 +270,7 @@ const REAL: [(&str, &str, [&str; 3], [&str; 2]); 5] = [
         "blackout curtains",
         "Curtains for dark bedrooms",
         [
-            "The blackout curtains are sewn to measure in Porto.",
+            "The blackout curtains are made to measure, which takes our tailors in Porto about 8 days from the order on.",
             "The blackout curtains keep out 99% of the light.",
             "Blackout curtains may be washed at 30 degrees.",
         ],
@@ -290,7 +290,7 @@ const REAL: [(&str, &str, [&str; 3], [&str; 2]); 5] = [
         "kettlebells",
         "Iron for your home",
         [
-            "Kettlebells from 4 to 32 kg in cast iron.",
+            "Kettlebells from 4 to 32 kg in cast iron, with a flat base for push-ups and a handle that is wide enough for both hands.",
             "The kettlebells are delivered within 3 days in Germany and Austria.",
             "Each kettlebell comes with a 6 week training plan by Jana Roth.",
         ],
@@ -334,7 +334,7 @@ async fn the_real_generator_says_what_its_fact_says() {
         .collect();
     ads.import_json(&json!({"advertisers": advertisers}).to_string()).await.expect("books");
 
-    let (mut served, mut rewritten) = (0, Vec::new());
+    let (mut served, mut rewritten, mut copied) = (0, Vec::new(), 0);
     for (n, (.., queries)) in REAL.iter().enumerate() {
         for query in queries {
             for round in 0..2 {
@@ -357,11 +357,15 @@ async fn the_real_generator_says_what_its_fact_says() {
                 assert!(checkable(text).is_subset(&known), "{text} <- {fact}");
                 assert_eq!(text.matches('%').count(), fact.matches('%').count(), "{text} <- {fact}");
                 assert!(text.chars().count() <= 150, "{text}");
+                copied += usize::from(text == fact);
                 rewritten.push(text.to_owned());
             }
         }
     }
-    println!("{} of {served} served texts were written by the generator", rewritten.len());
+    println!(
+        "{} of {served} texts were the generator's, {copied} of them a fact word for word",
+        rewritten.len()
+    );
     assert!(served >= 8, "only {served} of 10 queries had their ad");
     assert!(!rewritten.is_empty(), "nothing was rewritten, so the test says nothing");
 }

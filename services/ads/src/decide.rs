@@ -27,7 +27,8 @@ use crate::time::{millis, millis_after};
 use crate::token::{Kind, Payload, destination_hash};
 use crate::wording::Wording;
 use crate::{
-    AdsError, Degraded, Device, MatchType, Neighbour, NoFill, Slate, Sold, SponsoredBlock, beside, sensitive,
+    AdsError, Degraded, Device, MatchType, Neighbour, NoFill, Slate, Sold, SponsoredBlock, Texts, beside,
+    sensitive,
 };
 
 /// Longest request text, in bytes.
@@ -69,8 +70,8 @@ pub struct AdRequest {
     pub page_sensitive: bool,
     /// Report a reason for every campaign.
     pub explain: bool,
-    /// Show advertisers' own texts only, and have none written.
-    pub own_text: bool,
+    /// Whose texts may be shown.
+    pub texts: Texts,
     /// The time at which this happens.
     pub now: Timestamp,
     /// Names the auction; ties are broken by it. The same id in the same state gives the same slate.
@@ -96,7 +97,7 @@ impl AdRequest {
             test: false,
             page_sensitive: false,
             explain: false,
-            own_text: false,
+            texts: Texts::Any,
             now,
             auction_id,
             deadline: None,
@@ -409,7 +410,7 @@ impl Engine {
                 click_url: format!("/e/c/{}", token(Kind::Click, ttl.click)?),
                 impression_url: format!("/e/i/{}", token(Kind::Impression, ttl.impression)?),
                 slot: award.slot,
-                wording: wording.map(|wording| wording.in_block()),
+                wording: wording.map(Wording::in_block),
                 sold: Sold {
                     advertiser_id: advertiser.id.clone(),
                     version: ad.version,

@@ -97,4 +97,4 @@ pub use targeting::{Bidding, Device};
 pub use token::TokenError;
 pub use topics::{Topic, Topics};
 pub use traffic::{EventContext, Invalid, TrafficConfig};
-pub use wording::{Author, Draft, Drafted, ShownWording};
+pub use wording::{Author, Draft, Drafted, ShownWording, Texts};

@@ -46,6 +46,16 @@ pub trait Author: Send + Sync {
     fn prompt(&self) -> &str;
 }
 
+/// Whose texts a slate shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Texts {
+    /// What was written from an advertiser's facts, where anything was; else the advertiser's own.
+    #[default]
+    Any,
+    /// Advertisers' own only; nothing is written either.
+    Own,
+}
+
 /// What an [`Author`] came to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Drafted {
@@ -235,7 +245,7 @@ impl Wordings {
     /// The query as texts are kept by; none where no text is to be shown. A longer text than a query is a page's, and
     /// only its beginning would tell two of them apart.
     fn query(&self, request: &AdRequest) -> Option<Arc<str>> {
-        let wanted = self.tasks.get().is_some() && !request.own_text;
+        let wanted = self.tasks.get().is_some() && request.texts == Texts::Any;
         if !wanted || request.text.chars().nth(MAX_QUERY).is_some() {
             return None;
         }

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bowerbird_ads::{AdEngine, AdRequest, AdsConfig, Author, Draft, Drafted, EventStatus, Level, Slate};
+use bowerbird_ads::{
+    AdEngine, AdRequest, AdsConfig, Author, Draft, Drafted, EventStatus, Level, Slate, Texts,
+};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -138,7 +140,7 @@ async fn the_second_decision_shows_what_was_written_at_the_same_price_and_tells_
 async fn who_wants_the_advertisers_text_or_tests_has_none_written() {
     let author = Scripted::new(WRITTEN);
     let fixture = fixture(&author, config()).await;
-    let own = AdRequest { own_text: true, ..auction(1, "running shoes") };
+    let own = AdRequest { texts: Texts::Own, ..auction(1, "running shoes") };
     let test = AdRequest { test: true, ..auction(2, "running shoes") };
     let long = auction(3, &format!("running shoes {}", "and so on ".repeat(30)));
     for asked in [own.clone(), test.clone(), long] {
