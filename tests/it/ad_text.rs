@@ -307,6 +307,7 @@ fn checkable(text: &str) -> BTreeSet<String> {
     words.enumerate().filter(told).map(|(_, word)| word.to_lowercase()).collect()
 }
 
+#[expect(clippy::print_stderr, reason = "what the model wrote is to be read")]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_real_generator_says_what_its_fact_says() {
     let mut config = test_config();
@@ -346,11 +347,11 @@ async fn the_real_generator_says_what_its_fact_says() {
                 let Some(block) = own.filter(|_| round == 1) else { continue };
                 served += 1;
                 let Some(fact) = block["wording"]["fact"].as_str() else {
-                    println!("{query}: own text");
+                    eprintln!("{query}: own text");
                     continue;
                 };
                 let text = block["text"].as_str().expect("a text");
-                println!("{query}: {text} <- {fact}");
+                eprintln!("{query}: {text} <- {fact}");
                 assert!(REAL[n].2.contains(&fact), "{fact}");
                 let known: BTreeSet<String> =
                     fact.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase).collect();
@@ -362,7 +363,7 @@ async fn the_real_generator_says_what_its_fact_says() {
             }
         }
     }
-    println!(
+    eprintln!(
         "{} of {served} texts were the generator's, {copied} of them a fact word for word",
         rewritten.len()
     );
