@@ -1,5 +1,6 @@
 //! Behaviour across crates.
 
+mod ad_text;
 mod ads_apart;
 mod ads_catalog;
 mod ads_market;

@@ -183,6 +183,7 @@ fn row(
         person: user.map_or_else(String::new, UserHash::to_hex),
         features: String::new(),
         log_odds: winner.log_odds,
+        wording: winner.wording.as_ref().map_or_else(String::new, |wording| wording.id.clone()),
     }
 }
 

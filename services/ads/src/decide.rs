@@ -25,8 +25,10 @@ use crate::snapshot::Snapshot;
 use crate::text::QueryWords;
 use crate::time::{millis, millis_after};
 use crate::token::{Kind, Payload, destination_hash};
+use crate::wording::Wording;
 use crate::{
-    AdsError, Degraded, Device, MatchType, Neighbour, NoFill, Slate, Sold, SponsoredBlock, beside, sensitive,
+    AdsError, Degraded, Device, MatchType, Neighbour, NoFill, Slate, Sold, SponsoredBlock, Texts, beside,
+    sensitive,
 };
 
 /// Longest request text, in bytes.
@@ -68,6 +70,8 @@ pub struct AdRequest {
     pub page_sensitive: bool,
     /// Report a reason for every campaign.
     pub explain: bool,
+    /// Whose texts may be shown.
+    pub texts: Texts,
     /// The time at which this happens.
     pub now: Timestamp,
     /// Names the auction; ties are broken by it. The same id in the same state gives the same slate.
@@ -93,6 +97,7 @@ impl AdRequest {
             test: false,
             page_sensitive: false,
             explain: false,
+            texts: Texts::Any,
             now,
             auction_id,
             deadline: None,
@@ -115,6 +120,8 @@ pub(crate) struct Scored {
     pub paced: PacedBid,
     /// The probability was drawn, to learn about ads that seldom win.
     pub explored: bool,
+    /// What a model wrote for this query, where anything was.
+    pub wording: Option<Arc<Wording>>,
 }
 
 impl Scored {
@@ -174,9 +181,12 @@ impl Engine {
         {
             return Ok(unfilled(&request, &index, funnel, reason));
         }
-        let (scored, degraded) = self.gate(&request, &reading, &index, matches, &mut funnel).await?;
+        let (mut scored, degraded) = self.gate(&request, &reading, &index, matches, &mut funnel).await?;
+        self.wordings.give(&request, &index, &mut scored);
         let awards = self.award(&request, &reading, &snapshot, user, &scored, &mut funnel).await?;
         let blocks = self.blocks(&request, &index, &scored, &awards)?;
+        let won = |scored: &&Scored| awards.iter().any(|award| award.id == index.ads[scored.ad].id);
+        self.wordings.ask(&request, &index, scored.iter().filter(won).map(|scored| scored.ad));
         Ok(slate(&request, &index, blocks, funnel, degraded))
     }
 
@@ -336,6 +346,7 @@ impl Engine {
                 click_probability,
                 paced,
                 explored,
+                wording: None,
             });
         }
         Ok((passed, degraded))
@@ -369,6 +380,8 @@ impl Engine {
             let ad = &index.ads[winner.ad];
             let advertiser = &index.advertisers[index.campaigns[index.groups[ad.group].campaign].advertiser];
             let ttl = self.config.time_to_live;
+            let wording = winner.wording.as_deref();
+            self.wordings.count_shown(wording);
             let token = |kind, ttl| {
                 keys.sign(&Payload {
                     kind,
@@ -391,12 +404,13 @@ impl Engine {
                 advertiser: advertiser.name.clone(),
                 paid_by: advertiser.paid_by.clone(),
                 headline: ad.headline.clone(),
-                text: ad.text.clone(),
+                text: wording.map_or(&ad.text, |wording| &wording.draft.text).clone(),
                 display_url: ad.display_url.clone(),
                 why: why(winner.keyword.as_ref()),
                 click_url: format!("/e/c/{}", token(Kind::Click, ttl.click)?),
                 impression_url: format!("/e/i/{}", token(Kind::Impression, ttl.impression)?),
                 slot: award.slot,
+                wording: wording.map(Wording::in_block),
                 sold: Sold {
                     advertiser_id: advertiser.id.clone(),
                     version: ad.version,

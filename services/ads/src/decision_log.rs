@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
 use uuid::Uuid;
 
-use crate::AdsError;
 use crate::time::{day, millis};
+use crate::{AdsError, ShownWording};
 
 /// Version of the text.
 const VERSION: u32 = 1;
@@ -147,6 +147,9 @@ pub struct Decision {
     pub log: DecisionLog,
     /// What running the auction again gives.
     pub replay: Replay,
+    /// Texts in its slots that a model wrote; the others were the advertisers' own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub wordings: Vec<ShownWording>,
 }
 
 /// Whether a decision comes out again as it is in the log.
@@ -275,7 +278,7 @@ fn read(auction_id: Uuid, at: i64, query: String, text: &str) -> Result<Decision
     }
     let at = Timestamp::from_millisecond(at).map_err(|error| damaged(error.to_string()))?;
     let replay = log.replay(auction_id)?;
-    Ok(Decision { auction_id, at, query, log, replay })
+    Ok(Decision { auction_id, at, query, log, replay, wordings: Vec::new() })
 }
 
 /// Takes away what is older than `before_ms`, a bounded number of rows of each table: decisions, and shown slots whose

@@ -29,9 +29,10 @@ use crate::time::day;
 use crate::token::Keys;
 use crate::traffic::Traffic;
 use crate::transparency::PublicAd;
+use crate::wording::{self, Wordings};
 use crate::writer::Writer;
 use crate::{
-    AdRequest, AdsConfig, AdsError, Audit, Books, CampaignReport, ClickOutcome, ConversionOutcome,
+    AdRequest, AdsConfig, AdsError, Audit, Author, Books, CampaignReport, ClickOutcome, ConversionOutcome,
     DatabaseAddress, Decision, EventContext, EventOutcome, ReportBy, ReportRow, Simulation, Slate, Topics,
     TrafficRow,
 };
@@ -64,6 +65,8 @@ pub(crate) struct Engine {
     snapshot: RwLock<Arc<Snapshot>>,
     /// Decisions without an ad by day and reason, not yet in the database.
     pub no_fill: Mutex<BTreeMap<(String, String), i64>>,
+    /// Texts that models wrote.
+    pub wordings: Wordings,
     /// What is booked has changed, and when it was last read.
     pub reloads: Reloads,
 }
@@ -106,6 +109,7 @@ impl AdEngine {
             safety: classifier_for(&encoders.space().model),
             topics: tokio::sync::OnceCell::new(),
             snapshot: RwLock::new(Arc::new(snapshot)),
+            wordings: Wordings::default(),
             reloads: Reloads::default(),
             no_fill: Mutex::default(),
             config,
@@ -153,6 +157,18 @@ impl AdEngine {
             });
         }
         slate
+    }
+
+    /// Lets `author` write texts from ads' facts from now on: the first decision for an ad and a query shows the
+    /// advertiser's own, later ones what was written and held to a fact. Must be called within a tokio runtime; only the
+    /// first author is heard.
+    pub fn write_texts_with(&self, author: Arc<dyn Author>) {
+        wording::start(&self.0, author);
+    }
+
+    /// Waits until every text that was asked for is written or given up.
+    pub async fn texts_settled(&self) {
+        self.0.wordings.settled().await;
     }
 
     /// Learns now from every impression that was clicked, or has waited ten minutes for a click; else this happens every
@@ -233,7 +249,9 @@ impl AdEngine {
     /// A filled decision from the log, run again; none when it is not kept.
     pub async fn decision(&self, auction_id: Uuid) -> Result<Option<Decision>, AdsError> {
         let mut reader = self.0.store.reader.acquire().await?;
-        decision_log::find(&mut reader, auction_id).await
+        let Some(mut decision) = decision_log::find(&mut reader, auction_id).await? else { return Ok(None) };
+        decision.wordings = wording::stored::shown(&mut reader, auction_id, &decision.log.awards).await?;
+        Ok(Some(decision))
     }
 
     /// What other bids and budgets would have brought `campaign` since `since_ms`, in Unix milliseconds; none when there
@@ -264,13 +282,19 @@ impl AdEngine {
         Ok(kid)
     }
 
-    /// Takes decisions older than the configuration keeps out of the log; returns how many went.
+    /// Takes decisions older than the configuration keeps out of the log, and words of searches as old out of texts that
+    /// were written for them; returns how many decisions went.
     pub async fn prune(&self, now: Timestamp) -> Result<u64, AdsError> {
         let keep = i64::try_from(self.0.config.log.keep.as_millis()).unwrap_or(i64::MAX);
         let before = now.as_millisecond().saturating_sub(keep);
         self.0
             .writer
-            .run(move |work| Box::pin(async move { decision_log::prune(work.db(), before).await }))
+            .run(move |work| {
+                Box::pin(async move {
+                    wording::stored::forget_queries(work.db(), before).await?;
+                    decision_log::prune(work.db(), before).await
+                })
+            })
             .await
     }
 
@@ -334,6 +358,7 @@ impl Engine {
         if snapshot.eligibility.asks_topics() {
             self.topics.get_or_try_init(|| self.embed_topics()).await?;
         }
+        self.wordings.keep_shown(&snapshot.ads);
         *self.snapshot.write() = Arc::new(snapshot);
         self.spending.all_changed();
         self.reloads.done(changes);

@@ -8,7 +8,7 @@ use crate::sql;
 use crate::token::Billed;
 
 /// Longest query that is kept, in characters.
-const MAX_QUERY: usize = 200;
+pub(crate) const MAX_QUERY: usize = 200;
 
 /// A shown slot.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub(crate) struct Served {
     pub features: String,
     /// Log-odds of the relevance gate.
     pub log_odds: f64,
+    /// Id of the text that a model wrote, empty where the advertiser's own was shown.
+    pub wording: String,
 }
 
 /// A query as it is kept: lower case, spaces folded, cut; nothing when queries are not kept.
@@ -50,16 +52,16 @@ pub(crate) fn kept_query(query: &str, keep: bool) -> String {
     words.join(" ").chars().take(MAX_QUERY).collect()
 }
 
-/// Writes the slots of a slate.
+/// Writes the slots of a slate. Where the same auction is held again, the text that it shows now counts.
 pub(crate) async fn insert(db: &mut AnyConnection, slots: &[Served]) -> Result<(), AdsError> {
     if slots.is_empty() {
         return Ok(());
     }
     let statement = format!(
         "INSERT INTO served (nonce, auction_id, ad, campaign, advertiser, day, at, slot, billing, bid_micros, \
-         price_micros, probability, propensity, match_type, keyword, query, person, features, log_odds) VALUES {} \
-         ON CONFLICT (nonce) DO NOTHING",
-        sql::rows(slots.len(), 19)
+         price_micros, probability, propensity, match_type, keyword, query, person, features, log_odds, \
+         wording) VALUES {} ON CONFLICT (nonce) DO UPDATE SET wording = excluded.wording",
+        sql::rows(slots.len(), 20)
     );
     let mut query = sqlx::query(AssertSqlSafe(statement));
     for slot in slots {
@@ -82,7 +84,8 @@ pub(crate) async fn insert(db: &mut AnyConnection, slots: &[Served]) -> Result<(
             .bind(slot.query.clone())
             .bind(slot.person.clone())
             .bind(slot.features.clone())
-            .bind(slot.log_odds);
+            .bind(slot.log_odds)
+            .bind(slot.wording.clone());
     }
     query.execute(db).await?;
     Ok(())

@@ -227,7 +227,14 @@ mod tests {
         let log = DecisionLog::new(&rules, vec![candidate("own", own), candidate("other", other)], &[]);
         let at = Timestamp::from_second(1_700_000_000 + n as i64 * 3600).expect("in range");
         let replay = Replay { same: true, awards: Vec::new() };
-        Decision { auction_id: Uuid::from_u128(n), at, query: String::new(), log, replay }
+        Decision {
+            auction_id: Uuid::from_u128(n),
+            at,
+            query: String::new(),
+            log,
+            replay,
+            wordings: Vec::new(),
+        }
     }
 
     #[test]

@@ -35,9 +35,23 @@ pub struct SponsoredBlock {
     pub impression_url: String,
     /// From 1 at the top.
     pub slot: usize,
+    /// Where the text comes from, when it is not the advertiser's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wording: Option<BlockWording>,
     /// What other markets are told; readers are not.
     #[serde(skip)]
     pub sold: Sold,
+}
+
+/// Where a text comes from that the advertiser did not write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockWording {
+    /// Always `generated`.
+    pub origin: &'static str,
+    /// The advertiser's sentence that supports it.
+    pub fact: String,
+    /// What wrote it.
+    pub model: String,
 }
 
 /// What a block was sold as.

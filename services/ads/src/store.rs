@@ -229,6 +229,7 @@ fn migrations() -> Migrator {
         step(3, "campaigns", include_str!("../migrations/0003_campaigns.sql")),
         step(4, "ledger", include_str!("../migrations/0004_ledger.sql")),
         step(5, "reviews", include_str!("../migrations/0005_reviews.sql")),
+        step(6, "wordings", include_str!("../migrations/0006_wordings.sql")),
     ])
 }
 

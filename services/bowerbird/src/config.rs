@@ -422,6 +422,8 @@ pub struct AdsSettings {
     /// Where campaigns, budgets and events are kept: a file below the data directory, or
     /// `postgres://user:password@host/database`, which several servers can share.
     pub database: DatabaseAddress,
+    /// Whether the generator may write the text of an ad for a query from the advertiser's facts.
+    pub rewrite: bool,
     /// `[ads.engine]`: auction, relevance gate, click estimate.
     pub engine: AdsConfig,
 }
@@ -433,6 +435,8 @@ impl Default for AdsSettings {
             slots: 2,
             timeout: Duration::from_secs(1),
             database: DatabaseAddress::File(ADS_FILE.into()),
+            // What is shown in somebody's name is theirs to decide, so the operator has to ask for it.
+            rewrite: false,
             engine: AdsConfig::default(),
         }
     }

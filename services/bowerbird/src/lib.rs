@@ -3,6 +3,7 @@
 //! This crate puts the rooms together and gives them faces: the command line and the HTTP server. It alone reads
 //! configuration and environment, and chooses implementations.
 
+pub mod ad_text;
 pub mod answers;
 pub mod chat;
 pub mod cli;

@@ -25,6 +25,7 @@ use bowerbird_search::{Engine, Fusion, Gate, Recency, RerankOptions, SearchConfi
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::ad_text::FactWriter;
 use crate::answers::Answers;
 use crate::commands::convert;
 use crate::config::{Batching, Config, DEFAULT_BLEND, GeneratorKind, ModelsConfig, Provider, cores};
@@ -442,6 +443,7 @@ impl Stack {
             generator.as_ref().map_or_else(String::new, |generator| generator.name().to_owned()),
         ];
         let answers = Answers::new(config.answer.cache_memory, config.answer.cache_ttl, &names.join("\n"));
+        let ad_writer = generator.clone().filter(|_| config.ads.rewrite);
         let answerer = generator
             .map(|generator| Answerer::new(generator, encoders.clone(), config.answer.compose.clone()));
         let ads = if parts.ads && config.ads.enabled {
@@ -451,6 +453,13 @@ impl Stack {
         } else {
             None
         };
+        if let (Some(ads), Some(generator)) = (&ads, ad_writer) {
+            ads.write_texts_with(Arc::new(FactWriter::new(
+                generator,
+                encoders.clone(),
+                &config.answer.compose,
+            )));
+        }
         Ok(Self {
             config: Arc::new(config.clone()),
             live,

@@ -33,14 +33,14 @@ function adCard(block) {
     block.text ? el("p", { class: "ad-text" }, block.text) : null,
     block.display_url ? el("p", { class: "ad-address" }, link(block.display_url)) : null,
     el("p", { class: "paid-by" }, `Paid for by ${block.paid_by || block.advertiser || "the advertiser"}`),
-    block.why ? whyThis(block) : null,
+    block.why || block.wording ? whyThis(block) : null,
   );
 }
 
 /** The reason at hand, and the auction behind it once it is asked for. */
 function whyThis(block) {
   const auction = el("p", { class: "auction" });
-  const details = el("details", {}, el("summary", {}, "Why this ad?"), el("p", {}, block.why), auction);
+  const details = el("details", {}, el("summary", {}, "Why this ad?"), el("p", {}, block.why ?? ""), wordingInWords(block.wording), auction);
   if (typeof block.auction_id !== "string") return details;
   details.addEventListener("toggle", async () => {
     if (!details.open || auction.textContent !== "") return;
@@ -51,6 +51,12 @@ function whyThis(block) {
     }
   });
   return details;
+}
+
+/** Who wrote the text, when it was not the advertiser. */
+function wordingInWords(wording) {
+  if (wording?.origin !== "generated") return null;
+  return el("p", { class: "wording" }, `The text was written by a model from the advertiser’s facts: “${wording.fact}”`);
 }
 
 /** What decided, without anybody's bid. */

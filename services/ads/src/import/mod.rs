@@ -18,7 +18,7 @@ use serde::Serialize;
 pub(crate) use apply::{Change, NewVersion, plan, write};
 pub(crate) use document::{Item, known_fields, parse, parse_one, unpayable};
 pub(crate) use export::{Tree, fields};
-pub(crate) use rules::{has_hidden, is_known_currency};
+pub(crate) use rules::{MAX_TEXT, has_hidden, is_known_currency};
 pub(crate) use table::{parse as parse_table, write as write_table};
 
 /// One thing wrong with a document.

@@ -10,7 +10,7 @@ use crate::text::words;
 /// Longest headline, in characters.
 const MAX_HEADLINE: usize = 40;
 /// Longest text, in characters.
-const MAX_TEXT: usize = 150;
+pub(crate) const MAX_TEXT: usize = 150;
 /// Longest sentence an advertiser vouches for.
 const MAX_FACT: usize = 200;
 /// Longest description of a picture.

@@ -12,3 +12,4 @@ mod postgres;
 mod real_models;
 mod storage;
 mod support;
+mod wording;

@@ -8,7 +8,7 @@ pub mod types;
 
 use std::time::{Duration, Instant};
 
-use bowerbird_ads::{AdRequest, Device, NoFill, Slate, SponsoredBlock};
+use bowerbird_ads::{AdRequest, Device, NoFill, Slate, SponsoredBlock, Texts};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -174,6 +174,8 @@ pub fn ad_request(request: &BidRequest, slots: usize, now: Timestamp, deadline: 
         slots,
         blocked_domains: request.badv.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
         test: request.test == 1,
+        // Markets look at a creative once and know it by its id.
+        texts: Texts::Own,
         deadline: Some(deadline),
         ..AdRequest::new("", now, Uuid::now_v7())
     }

@@ -13,7 +13,7 @@ pub struct Sponsored {
     /// Names the auction; the same id and state give the same slate.
     pub auction_id: String,
     /// Blocks, best first: `{type, label, auction_id, ad_id, advertiser, paid_by, headline, text, display_url, why, click_url,
-    /// impression_url, slot}`.
+    /// impression_url, slot}`, and `wording: {origin, fact, model}` where a model wrote the text.
     #[schema(value_type = Vec<Object>)]
     pub blocks: Vec<Value>,
     /// Why nothing was looked for, when nothing was: `{reason, …}`.
