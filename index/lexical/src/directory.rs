@@ -18,7 +18,7 @@ use tantivy::directory::{
     WatchHandle, WritePtr,
 };
 
-use crate::files::MANAGED;
+use crate::files::{MANAGED, MARKER};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -90,6 +90,10 @@ impl Directory for BatchedDirectory {
     }
 
     fn delete(&self, path: &Path) -> Result<(), DeleteError> {
+        // Snapshots of earlier versions told tantivy that our own file is one of its; it would clear it away.
+        if path == Path::new(MARKER) {
+            return Ok(());
+        }
         self.inner.delete(path)
     }
 

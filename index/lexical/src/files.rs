@@ -16,7 +16,7 @@ use crate::error::{damaged, io_fault};
 
 /// Version of schema and analysis together.
 const FORMAT: &str = "bowerbird lexical 1";
-const MARKER: &str = "lexical.format";
+pub(crate) const MARKER: &str = "lexical.format";
 const META: &str = "meta.json";
 /// tantivy's list of the files it may delete.
 pub(crate) const MANAGED: &str = ".managed.json";

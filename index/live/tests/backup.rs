@@ -106,6 +106,35 @@ fn a_snapshot_of_a_closed_directory_and_of_an_empty_one() {
 }
 
 #[test]
+fn a_restored_directory_that_is_written_to_opens_again_and_again() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let live = open(&dir.path().join("data"));
+    write(&live, upsert("a", "sleep well"));
+    live.flush().expect("flushed");
+    take(&live, &dir.path().join("taken")).expect("taken");
+    let managed = dir.path().join("taken/generation/lexical/.managed.json");
+    assert!(!std::fs::read_to_string(managed).expect("read").contains("lexical.format"));
+    let back = dir.path().join("back");
+    restore(&dir.path().join("taken"), &back).expect("restored");
+    // As snapshots of earlier versions have it: tantivy would delete the file with its next segment.
+    let managed = back.join("generation/lexical/.managed.json");
+    let mut names: Vec<String> =
+        serde_json::from_slice(&std::fs::read(&managed).expect("read")).expect("a list");
+    names.push("lexical.format".into());
+    std::fs::write(&managed, serde_json::to_vec(&names).expect("JSON")).expect("written");
+    for round in 0..3 {
+        let live = open(&back);
+        for n in 0..20 {
+            // Edits leave segments without a post, which are cleared away.
+            write(&live, upsert("a", &format!("sleep {round} {n}")));
+            live.flush().expect("flushed");
+        }
+        assert_eq!(lexical(&live.snapshot(), "sleep"), ["a"]);
+    }
+    assert!(check(&back).expect("examined").agrees());
+}
+
+#[test]
 fn what_is_not_as_it_was_written_is_named_and_nothing_is_touched() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let live = open(&dir.path().join("data"));

@@ -235,7 +235,10 @@ fn taken_whole(
         } else {
             link_or_copy(&source, &mut file, &target).map_err(LiveError::io("copy", &source))?;
         }
-        names.push(relative);
+        // tantivy deletes what it manages and no segment needs: files that are not its own must not be named.
+        if is_segment_file(&relative) {
+            names.push(relative);
+        }
     }
     if let Some(committed) = committed {
         names.push(PathBuf::from(META));
@@ -290,8 +293,16 @@ fn wanted(relative: &Path, name: &str, committed: Option<&Committed>) -> bool {
     if name == META || name == MANAGED {
         return false;
     }
-    let segment = name.get(..32).filter(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    segment.is_none_or(|id| committed.segments.iter().any(|segment| segment == id))
+    segment_of(name).is_none_or(|id| committed.segments.iter().any(|segment| segment == id))
+}
+
+/// The segment that a file of a lexical index belongs to; none for other files.
+fn segment_of(name: &str) -> Option<&str> {
+    name.get(..32).filter(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+fn is_segment_file(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| segment_of(name).is_some())
 }
 
 fn size(path: &Path) -> u64 {
