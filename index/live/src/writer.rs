@@ -35,6 +35,8 @@ pub(crate) struct Writer {
 
 /// A commit that takes longer is told: its callers wait for it.
 const SLOW: Duration = Duration::from_secs(1);
+/// How often the writer looks whether the lexical thread can take more.
+const PLACE_CHECK: Duration = Duration::from_millis(1);
 /// What a change may write beside its own bytes: a page in each table of the post store.
 const OP_PAGES_BYTES: u64 = 3 * 4096;
 
@@ -50,7 +52,8 @@ impl Writer {
 
     fn commit(&mut self, group: Vec<Request>, target: &Target) {
         let started = std::time::Instant::now();
-        if let Err(error) = self.require_room(&group) {
+        let ready = self.require_room(&group).and_then(|()| self.require_place(&group, target));
+        if let Err(error) = ready {
             tracing::error!(%error, "refused writes");
             for request in group {
                 request.reply.send(Err(error.again()));
@@ -120,6 +123,17 @@ impl Writer {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Waits until the lexical thread can take more work, so that a durable write is handed on at once. Where it cannot
+    /// because the disk is full, the group is refused: waiting would leave its callers without an answer.
+    fn require_place(&self, group: &[Request], target: &Target) -> Result<(), NoRoom> {
+        let Some(work) = &target.work else { return Ok(()) };
+        while work.is_full() {
+            self.require_room(group)?;
+            target.follower.progress.wait(Some(PLACE_CHECK), |_| (!work.is_full()).then_some(()));
+        }
+        Ok(())
     }
 
     /// Brings the columns, the snapshot and the progress to what a transaction did; gives what the indexes must do.
