@@ -18,7 +18,7 @@ use bowerbird_onnx::{
     EmbedderSpec, ModelFiles, OnnxEmbedder, OnnxReranker, Pooling, ProviderRequest, RerankerSpec, Runtime,
     SessionOptions,
 };
-use bowerbird_reindex::{LoadEmbedder, Passages, PastQueries, Reindexer};
+use bowerbird_reindex::{LoadEmbedder, Passages, PastQueries, Reindexer, embedder_of};
 use bowerbird_scheduler::{BatchPolicy, Encoders, EncodersConfig};
 use bowerbird_search::suggest::{QueryLog, QueryLogConfig, Suggester};
 use bowerbird_search::{Engine, Fusion, Gate, Recency, RerankOptions, SearchConfig};
@@ -354,7 +354,7 @@ pub fn index_encoders(
     if space == encoders.space().fingerprint() {
         return Ok(encoders.clone());
     }
-    let name = space.split('/').next().unwrap_or_default();
+    let name = embedder_of(&space);
     // With another file of the same model, opening says what is wrong.
     if name == encoders.space().model {
         return Ok(encoders.clone());
@@ -409,7 +409,7 @@ impl Stack {
     /// Catalog name of the model whose vectors the present generation has.
     pub fn index_embedder(&self) -> String {
         let snapshot = self.live.snapshot();
-        snapshot.vectors().space().split('/').next().unwrap_or_default().to_owned()
+        embedder_of(snapshot.vectors().space()).to_owned()
     }
 
     /// Puts loaded models and `data_dir` together.

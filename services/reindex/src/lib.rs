@@ -21,5 +21,5 @@ pub use compare::{Comparison, Side};
 pub use error::ReindexError;
 pub use passages::Passages;
 pub use plan::{CutOver, Plan, Require, ShadowQuery, ShadowSource, State};
-pub use reindexer::{LoadEmbedder, PastQueries, Rebuild, Reindexer};
+pub use reindexer::{LoadEmbedder, PastQueries, Rebuild, Reindexer, embedder_of};
 pub use run::{Phase, Progress};

@@ -100,6 +100,11 @@ impl State {
         }
     }
 
+    /// Whether its generation serves, or did.
+    pub fn has_served(self) -> bool {
+        matches!(self, Self::Done | Self::RolledBack)
+    }
+
     /// Whether a new start goes on with it.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Building | Self::Paused | Self::Waiting)

@@ -108,7 +108,12 @@ impl Reindexer {
         if let Some(job) = &*self.0.job.lock() {
             let plan = job.plan.lock().clone();
             if plan.id() == id {
-                return Ok(Rebuild { plan, progress: job.control.progress.lock().clone() });
+                let mut progress = job.control.progress.lock().clone();
+                // Also when its thread panicked and could not say so.
+                if job.is_over() {
+                    progress.phase = Phase::Ended;
+                }
+                return Ok(Rebuild { plan, progress });
             }
         }
         let number = id.strip_prefix("reindex-").and_then(|number| number.parse().ok());
@@ -233,7 +238,7 @@ impl Reindexer {
 }
 
 /// Name of the model in the fingerprint of its space.
-pub(crate) fn embedder_of(space: &str) -> &str {
+pub fn embedder_of(space: &str) -> &str {
     space.split('/').next().unwrap_or_default()
 }
 
@@ -258,7 +263,7 @@ impl Inner {
         let mut begun = Vec::new();
         for generation in self.live.generations()? {
             let Some(mut plan) = Plan::load(&self.live, generation.number)? else { continue };
-            if matches!(plan.state, State::Done | State::RolledBack) {
+            if plan.state.has_served() {
                 continue;
             }
             if generation.current {

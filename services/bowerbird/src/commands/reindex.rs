@@ -51,7 +51,7 @@ pub async fn run(config: &Config, args: ReindexArgs) -> anyhow::Result<()> {
             say(args.json, &serde_json::json!({ "bytes": bytes }), &format!("{bytes} bytes freed"))
         }
         Some(ReindexCommand::Cancel) => {
-            let open = stack.reindexer.list()?.into_iter().rfind(|rebuild| rebuild.plan.state != State::Done);
+            let open = stack.reindexer.list()?.into_iter().rfind(|rebuild| !rebuild.plan.state.has_served());
             let id = open.context("there is no rebuild to cancel")?.plan.id();
             let (reindexer, doomed) = (stack.reindexer.clone(), id.clone());
             tokio::task::spawn_blocking(move || reindexer.cancel(&doomed)).await??;
