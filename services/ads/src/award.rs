@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use bowerbird_auction::{Award, Billing, Candidate, Micros, Probability};
+use bowerbird_auction::{Billing, Candidate, Micros, Probability};
 
+use crate::auction::{Auction, Won};
 use crate::caps::{Hold as Place, UserHash};
 use crate::decide::Scored;
 use crate::decision_log::{self, DecisionLog, LoggedCandidate};
@@ -13,6 +14,7 @@ use crate::index::AdIndex;
 use crate::learning::Reading;
 use crate::money::{self, Hold, Liability};
 use crate::pacing::PacedBid;
+use crate::propensity;
 use crate::served::{self, Served, kept_query};
 use crate::snapshot::Snapshot;
 use crate::time::{day, millis, millis_after};
@@ -20,9 +22,9 @@ use crate::token::{Billed, nonce};
 use crate::{AdRequest, AdsError};
 
 impl Engine {
-    /// Runs the auction, takes places under frequency caps, holds the prices and keeps the decision, all or nothing. A
+    /// Holds the auction, takes places under frequency caps, holds the prices and keeps the decision, all or nothing. A
     /// campaign whose budget, or an ad whose last place was used up by others in the meantime is dropped and the auction
-    /// run again; each round drops one, so there are at most as many as candidates. A test holds and keeps nothing.
+    /// held again; each round drops one, so there are at most as many as candidates. A test holds and keeps nothing.
     pub(crate) async fn award(
         &self,
         request: &AdRequest,
@@ -31,23 +33,36 @@ impl Engine {
         user: Option<UserHash>,
         scored: &[Scored],
         funnel: &mut Funnel,
-    ) -> Result<Vec<Award<String>>, AdsError> {
+    ) -> Result<Vec<Won>, AdsError> {
         let index = &*snapshot.ads;
-        let rules = self.config.rules(request.slots);
+        let auction = self.config.auction(request.place, request.slots);
         let mut out = Out::default();
         for _ in 0..=scored.len() {
-            let contenders = one_per_advertiser(index, scored, &out, rules.squash_gamma, funnel);
-            let awards = bowerbird_auction::run(&contenders, &rules, request.auction_id.into_bytes())?;
+            let contenders = one_per_advertiser(index, scored, &out, auction.gamma(), funnel);
+            let mut outcome = auction.hold(&contenders, request.auction_id)?;
+            if let Auction::Slots(rules) = &auction {
+                outcome.propensity = propensity::of_slots(
+                    &self.learning.model,
+                    index,
+                    scored,
+                    &out,
+                    rules.squash_gamma,
+                    request.auction_id.into_bytes(),
+                    &mut outcome.won,
+                );
+            }
             for loser in &contenders {
                 if let Some(ad) = position(index, scored, &loser.id) {
                     funnel.stop(ad, Reason::LostAuction);
                 }
             }
             let winners: Vec<&Scored> =
-                awards.iter().filter_map(|award| of(index, scored, &award.id)).collect();
-            if awards.is_empty() || request.test {
-                served(funnel, &awards, &winners);
-                return Ok(awards);
+                outcome.won.iter().filter_map(|won| of(index, scored, &won.award.id)).collect();
+            // That nobody was drawn is a decision like any other; that nobody took part is none.
+            let decided = !outcome.won.is_empty() || (auction.draws() && !contenders.is_empty());
+            if !decided || request.test {
+                served(funnel, &outcome.won, &winners);
+                return Ok(outcome.won);
             }
             let places = match self.places(request, snapshot, user, &winners) {
                 Ok(places) => places,
@@ -57,29 +72,21 @@ impl Engine {
                     continue;
                 }
             };
-            let holds: Vec<Hold> = awards
-                .iter()
-                .zip(&winners)
-                .map(|(award, winner)| {
-                    hold(request, index, award, winner, rules.slot_multipliers[award.slot - 1])
-                })
-                .collect();
+            let pairs = || outcome.won.iter().zip(&winners);
+            let holds: Vec<Hold> = pairs().map(|(won, winner)| hold(request, index, won, winner)).collect();
             let candidates = contenders
                 .iter()
                 .filter_map(|contender| Some(logged(index, contender, of(index, scored, &contender.id)?)))
                 .collect();
-            let mut log = DecisionLog::new(&rules, candidates, &awards);
+            let mut log = DecisionLog::new(&auction, candidates, &outcome);
             log.lang.clone_from(&request.lang);
             log.country.clone_from(&request.country);
             log.stopped = funnel.stopped(index);
             let query = kept_query(&request.text, self.config.log.queries);
-            let rows: Vec<Served> = awards
-                .iter()
-                .zip(&winners)
-                .map(|(award, winner)| {
-                    let features =
-                        self.shown(reading, index, award, winner, rules.slot_multipliers[award.slot - 1]);
-                    Served { features, ..row(request, index, user, award, winner, &query) }
+            let rows: Vec<Served> = pairs()
+                .map(|(won, winner)| {
+                    let features = self.shown(reading, index, won, winner);
+                    Served { features, ..row(request, index, user, won, winner, &query) }
                 })
                 .collect();
             let (now, id) = (request.now, request.auction_id);
@@ -101,14 +108,14 @@ impl Engine {
             }
             match kept? {
                 Ok(()) => {
-                    for (award, place) in awards.iter().zip(places) {
+                    for (won, place) in outcome.won.iter().zip(places) {
                         if let Some(place) = place {
-                            let slot = u8::try_from(award.slot).unwrap_or(u8::MAX);
+                            let slot = u8::try_from(won.award.slot).unwrap_or(u8::MAX);
                             self.holds.keep(request.auction_id.as_u128(), slot, place, now.as_second());
                         }
                     }
-                    served(funnel, &awards, &winners);
-                    return Ok(awards);
+                    served(funnel, &outcome.won, &winners);
+                    return Ok(outcome.won);
                 }
                 Err(at) => {
                     let campaign = index.groups[index.ads[winners[at].ad].group].campaign;
@@ -146,8 +153,8 @@ impl Engine {
     }
 }
 
-fn served(funnel: &mut Funnel, awards: &[Award<String>], winners: &[&Scored]) {
-    for (award, winner) in awards.iter().zip(winners) {
+fn served(funnel: &mut Funnel, won: &[Won], winners: &[&Scored]) {
+    for (Won { award, .. }, winner) in won.iter().zip(winners) {
         let (slot, price_per_click) = (award.slot, award.price);
         funnel.stop(winner.ad, Reason::Served { slot, price_per_click });
     }
@@ -158,10 +165,11 @@ fn row(
     request: &AdRequest,
     index: &AdIndex,
     user: Option<UserHash>,
-    award: &Award<String>,
+    won: &Won,
     winner: &Scored,
     query: &str,
 ) -> Served {
+    let award = &won.award;
     let campaign = &index.campaigns[index.groups[index.ads[winner.ad].group].campaign];
     Served {
         nonce: nonce(request.auction_id, award.slot, &award.id),
@@ -176,7 +184,7 @@ fn row(
         bid: index.event_bid(index.ads[winner.ad].group),
         price: award.price_of_event(),
         probability: winner.click_probability.get(),
-        propensity: 1.0,
+        propensity: won.propensity,
         match_type: winner.keyword.as_ref().map_or("", |keyword| keyword.match_type.as_str()),
         keyword: winner.keyword.as_ref().map_or_else(String::new, |keyword| keyword.text.clone()),
         query: query.to_owned(),
@@ -195,8 +203,9 @@ pub(crate) fn billed(billing: Billing) -> Billed {
     }
 }
 
-/// What a won slot may cost; `exposure` is the chance of being looked at there.
-fn hold(request: &AdRequest, index: &AdIndex, award: &Award<String>, winner: &Scored, exposure: f64) -> Hold {
+/// What a won slot may cost.
+fn hold(request: &AdRequest, index: &AdIndex, won: &Won, winner: &Scored) -> Hold {
+    let Won { award, exposure, .. } = won;
     let clicked =
         Probability::new(winner.click_probability.get() * exposure).unwrap_or(winner.click_probability);
     let campaign = &index.campaigns[index.groups[index.ads[winner.ad].group].campaign];
@@ -229,11 +238,19 @@ fn logged(index: &AdIndex, candidate: &Candidate<String>, scored: &Scored) -> Lo
 
 /// What is out of the auction: its money or its places went to others while it ran.
 #[derive(Default)]
-struct Out {
+pub(crate) struct Out {
     /// Campaigns.
     broke: HashSet<usize>,
     /// Ads.
     capped: HashSet<usize>,
+}
+
+impl Out {
+    /// Whether the ad may still take part.
+    pub fn lets(&self, index: &AdIndex, scored: &Scored) -> bool {
+        let campaign = index.groups[index.ads[scored.ad].group].campaign;
+        !self.broke.contains(&campaign) && !self.capped.contains(&scored.ad)
+    }
 }
 
 /// The best ad of each advertiser that still has money, ready for the auction.
@@ -249,11 +266,7 @@ fn one_per_advertiser(
         Billing::PerClick => s.effective().0 as f64 * s.click_probability.get().powf(gamma),
         Billing::PerMille => s.effective().0 as f64 / 1000.0,
     };
-    let mut ranked: Vec<&Scored> = scored
-        .iter()
-        .filter(|s| !out.broke.contains(&index.groups[index.ads[s.ad].group].campaign))
-        .filter(|s| !out.capped.contains(&s.ad))
-        .collect();
+    let mut ranked: Vec<&Scored> = scored.iter().filter(|scored| out.lets(index, scored)).collect();
     ranked.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.ad.cmp(&b.ad)));
     let mut seen = HashSet::new();
     let mut candidates = Vec::new();

@@ -1,7 +1,7 @@
 //! What an ad would stand beside: whether any ad may, and whether this advertiser's may.
 
 use bowerbird_models_api::TextRole;
-use bowerbird_scheduler::{Job, Priority};
+use bowerbird_scheduler::Priority;
 
 use crate::AdRequest;
 use crate::engine::Engine;
@@ -47,7 +47,7 @@ impl Engine {
     /// What the classifier says of the neighbours. One that cannot be judged in time is unsafe.
     pub(crate) async fn unsafe_neighbour(&self, request: &AdRequest) -> Option<NoFill> {
         let safety = self.safety?;
-        let job = Job { priority: Priority::QueryEmbedding, deadline: request.deadline };
+        let job = request.job(Priority::QueryEmbedding);
         for post in request.beside.iter().take(MAX_NEIGHBOURS) {
             if post.text.trim().is_empty() {
                 continue;

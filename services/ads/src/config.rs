@@ -3,11 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use bowerbird_auction::segment::SegmentRules;
 use bowerbird_auction::{Mechanism, Micros, Rules, SQUASH_PIVOT};
 use serde::Deserialize;
 
-use crate::TrafficConfig;
+use crate::auction::{Auction, NO_AD};
 use crate::click::ClickConfig;
+use crate::{Place, TrafficConfig};
 
 /// Configuration of an [`crate::AdEngine`].
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -51,6 +53,8 @@ pub struct AdsConfig {
     pub traffic: TrafficConfig,
     /// What is kept of decisions.
     pub log: LogConfig,
+    /// The auction for places below answers.
+    pub segment: SegmentConfig,
     /// Connections that read the database at the same time.
     pub readers: u32,
 }
@@ -92,8 +96,26 @@ impl Default for AdsConfig {
             publisher_permille: 0,
             traffic: TrafficConfig::default(),
             log: LogConfig::default(),
+            segment: SegmentConfig::default(),
             readers: 4,
         }
+    }
+}
+
+/// The auction for places below answers; reserves are those of pages.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SegmentConfig {
+    /// Weight of showing no ad, in micros an impression: what a reader's attention is worth. An ad whose impression is
+    /// worth as much to its advertiser is shown every other time. 0 shows one whenever one fits.
+    pub no_ad_micros: Micros,
+    /// 1: chances in proportion to worth; 0: the ad that is worth most, always; above 1 small ads are seen more.
+    pub temperature: f64,
+}
+
+impl Default for SegmentConfig {
+    fn default() -> Self {
+        Self { no_ad_micros: NO_AD, temperature: 1.0 }
     }
 }
 
@@ -191,8 +213,21 @@ impl fmt::Display for ConfigProblems {
 pub(crate) const MAX_TTL: Duration = Duration::from_hours(31 * 24);
 
 impl AdsConfig {
-    /// The auction rules for `slots` slots, at most as many as configured.
-    pub(crate) fn rules(&self, slots: usize) -> Rules {
+    /// The auction for `slots` places, at most as many as slots are configured.
+    pub(crate) fn auction(&self, place: Place, slots: usize) -> Auction {
+        match place {
+            Place::Page => Auction::Slots(self.rules(slots)),
+            Place::Answer => Auction::Segment(SegmentRules {
+                winners: slots.min(self.slot_multipliers.len()),
+                null_weight: self.segment.no_ad_micros.0 as f64,
+                reserve: self.reserve_micros,
+                reserve_per_mille: self.reserve_per_mille_micros,
+                temperature: self.segment.temperature,
+            }),
+        }
+    }
+
+    fn rules(&self, slots: usize) -> Rules {
         let slots = slots.min(self.slot_multipliers.len());
         Rules {
             mechanism: self.mechanism,
@@ -209,6 +244,14 @@ impl AdsConfig {
         let mut problems = Vec::new();
         if let Err(error) = self.rules(self.slot_multipliers.len()).validate() {
             problems.push(error.to_string());
+        }
+        let segment = SegmentRules {
+            null_weight: self.segment.no_ad_micros.0 as f64,
+            temperature: self.segment.temperature,
+            ..SegmentRules::default()
+        };
+        if let Err(error) = segment.validate() {
+            problems.push(format!("segment: {error}"));
         }
         let mut range = |name: &str, value: f64, from: f64, to: f64| {
             if !(from..=to).contains(&value) {

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bowerbird_auction::{Award, Billing, Micros, Probability};
+use bowerbird_auction::{Billing, Micros, Probability};
 use bowerbird_models_api::{Embedding, RerankLogit, TextRole};
 use bowerbird_scheduler::{Job, Priority};
 use jiff::Timestamp;
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
+use crate::auction::Won;
 use crate::audience::Audience;
 use crate::award::{bid, billed};
 use crate::caps::UserHash;
+use crate::click::Estimate;
 use crate::engine::Engine;
 use crate::explain::{Funnel, Reason, Scores};
 use crate::index::AdIndex;
@@ -27,8 +29,8 @@ use crate::time::{millis, millis_after};
 use crate::token::{Kind, Payload, destination_hash};
 use crate::wording::Wording;
 use crate::{
-    AdsError, Degraded, Device, MatchType, Neighbour, NoFill, Slate, Sold, SponsoredBlock, Texts, beside,
-    sensitive,
+    AdsError, Degraded, Device, MatchType, Neighbour, NoFill, Place, Slate, Sold, SponsoredBlock, Texts,
+    beside, sensitive,
 };
 
 /// Longest request text, in bytes.
@@ -60,6 +62,8 @@ pub struct AdRequest {
     pub topics: Option<Vec<u16>>,
     /// Slots to fill; more than the configuration has count as that many.
     pub slots: usize,
+    /// What the ads would stand beside.
+    pub place: Place,
     /// Posts that the ads would stand beside; the first eight are judged.
     pub beside: Vec<Neighbour>,
     /// Domains whose advertisers are not accepted, lower case; subdomains count.
@@ -78,6 +82,8 @@ pub struct AdRequest {
     pub auction_id: Uuid,
     /// No model work is started after this moment.
     pub deadline: Option<Instant>,
+    /// Nobody waits for it yet: model work is no more urgent than the checks of an answer.
+    pub ahead: bool,
 }
 
 impl AdRequest {
@@ -92,6 +98,7 @@ impl AdRequest {
             user: None,
             topics: None,
             slots: 1,
+            place: Place::Page,
             beside: Vec::new(),
             blocked_domains: Vec::new(),
             test: false,
@@ -101,7 +108,14 @@ impl AdRequest {
             now,
             auction_id,
             deadline: None,
+            ahead: false,
         }
+    }
+
+    /// How its model work queues that is usually as urgent as `priority`.
+    pub(crate) fn job(&self, priority: Priority) -> Job {
+        let priority = if self.ahead { Priority::AnswerCheck } else { priority };
+        Job { priority, deadline: self.deadline }
     }
 }
 
@@ -115,6 +129,9 @@ pub(crate) struct Scored {
     /// Log-odds of the relevance gate.
     pub log_odds: f64,
     pub relevance: Probability,
+    /// What the click model says.
+    pub estimate: Estimate,
+    /// What the auction takes for it.
     pub click_probability: Probability,
     /// What it bids with now.
     pub paced: PacedBid,
@@ -131,8 +148,52 @@ impl Scored {
     }
 }
 
+/// A request with the ads that fit it, before the auction: nothing is held yet, and a contest that is dropped costs
+/// nobody anything.
+pub struct Contest {
+    pub(crate) request: AdRequest,
+    snapshot: Arc<Snapshot>,
+    user: Option<UserHash>,
+    funnel: Funnel,
+    field: Field,
+}
+
+/// Who takes part.
+enum Field {
+    /// Nobody: the request got no ads at all.
+    Refused(NoFill),
+    /// Ads, scored for this reader; some left out when a stage was skipped.
+    Open { reading: Reading, scored: Vec<Scored>, degraded: Option<Degraded> },
+    /// Nobody: the request was not understood in time.
+    Unread,
+}
+
+impl Contest {
+    /// The same, to be settled at `now` for places below `answer`, which is judged by the list of words and compared with
+    /// advertisers' block lists; the posts it was written from were judged before.
+    pub fn below(mut self, answer: &str, now: Timestamp) -> Self {
+        self.request.now = now;
+        if let Some(term) = sensitive::sensitive_term(answer) {
+            self.field = Field::Refused(NoFill::UnsafeNeighbour { cause: format!("list:{term}") });
+        }
+        if let Field::Open { scored, .. } = &mut self.field {
+            let (index, funnel) = (&self.snapshot.ads, &mut self.funnel);
+            let answer = [Neighbour { author: String::new(), text: answer.to_owned() }];
+            scored.retain(|scored| {
+                let blocked = beside::blocks(index.advertiser_of(scored.ad), &answer);
+                if blocked {
+                    funnel.stop(scored.ad, Reason::BlockList);
+                }
+                !blocked
+            });
+        }
+        self
+    }
+}
+
 impl Engine {
-    pub(crate) async fn decide(&self, request: AdRequest) -> Result<Slate, AdsError> {
+    /// Everything up to the auction: the stages that take time.
+    pub(crate) async fn contest(&self, request: AdRequest) -> Result<Contest, AdsError> {
         if request.text.len() > MAX_TEXT_BYTES {
             return Err(AdsError::TextTooLong { limit: MAX_TEXT_BYTES, found: request.text.len() });
         }
@@ -140,17 +201,25 @@ impl Engine {
             return Err(AdsError::TooManyTopics { limit: MAX_TOPICS, found });
         }
         let snapshot = self.snapshot();
-        let index = snapshot.ads.clone();
-        let mut funnel = Funnel::default();
+        let mut contest = Contest {
+            request,
+            snapshot: snapshot.clone(),
+            user: None,
+            funnel: Funnel::default(),
+            field: Field::Unread,
+        };
+        let (request, funnel) = (&contest.request, &mut contest.funnel);
 
         let refused = sensitive::unsafe_for_ads(&request.text, request.page_sensitive)
-            .or_else(|| beside::listed(&request));
-        if let Some(reason) = refused.or((request.slots == 0).then_some(NoFill::NoSlot)) {
-            return Ok(unfilled(&request, &index, funnel, reason));
+            .or_else(|| beside::listed(request))
+            .or((request.slots == 0).then_some(NoFill::NoSlot));
+        if let Some(reason) = refused {
+            return Ok(Contest { field: Field::Refused(reason), ..contest });
         }
-        let user = request.user.as_deref().map(|user| UserHash::new(&self.user_secret, user)).transpose()?;
+        contest.user =
+            request.user.as_deref().map(|user| UserHash::new(&self.user_secret, user)).transpose()?;
         if !snapshot.caps.is_empty() {
-            self.release(&request);
+            self.release(request);
         }
         let (lang, country) = (request.lang.as_deref(), request.country.as_deref());
         let mut audience = Audience::new(request.now, lang, country, request.device);
@@ -158,36 +227,52 @@ impl Engine {
         self.follow_spending(&snapshot, &audience.day);
         let mut eligible = snapshot.eligibility.eligible(&audience);
 
-        let Some(embedding) = self.embedding(&request, eligible.is_empty()).await else {
+        let Some(embedding) = self.embedding(request, eligible.is_empty()).await else {
             if request.explain {
-                matching::explain(&snapshot, &audience, None, &[], &mut funnel)
-                    .map_err(AdsError::Embedding)?;
+                matching::explain(&snapshot, &audience, None, &[], funnel).map_err(AdsError::Embedding)?;
             }
-            return Ok(slate(&request, &index, Vec::new(), funnel, Some(Degraded::Embedding)));
+            return Ok(contest);
         };
         if let Some(reason) = beside::unsafe_text(self.safety, &request.text, &embedding) {
-            return Ok(unfilled(&request, &index, funnel, reason));
+            return Ok(Contest { field: Field::Refused(reason), ..contest });
         }
         if snapshot.eligibility.asks_topics() {
-            audience.topics = self.topics_of(&request, &embedding);
+            audience.topics = self.topics_of(request, &embedding);
             snapshot.eligibility.narrow_topics(&mut eligible, &audience.topics);
         }
-        let reading = Reading::new(&request.text, audience.clone());
-        let (matches, mut funnel) =
-            self.matches(&request, snapshot.clone(), audience, eligible, embedding, user).await?;
+        let reading = Reading::new(&request.text, audience.clone(), request.place);
+        let matched = self.matches(request, snapshot.clone(), audience, eligible, embedding, contest.user);
+        let matches;
+        (matches, *funnel) = matched.await?;
         // Looking at the neighbours costs the model some milliseconds each: only where an ad might be shown.
         if !matches.is_empty()
-            && let Some(reason) = self.unsafe_neighbour(&request).await
+            && let Some(reason) = self.unsafe_neighbour(request).await
         {
-            return Ok(unfilled(&request, &index, funnel, reason));
+            return Ok(Contest { field: Field::Refused(reason), ..contest });
         }
-        let (mut scored, degraded) = self.gate(&request, &reading, &index, matches, &mut funnel).await?;
-        self.wordings.give(&request, &index, &mut scored);
-        let awards = self.award(&request, &reading, &snapshot, user, &scored, &mut funnel).await?;
-        let blocks = self.blocks(&request, &index, &scored, &awards)?;
-        let won = |scored: &&Scored| awards.iter().any(|award| award.id == index.ads[scored.ad].id);
-        self.wordings.ask(&request, &index, scored.iter().filter(won).map(|scored| scored.ad));
-        Ok(slate(&request, &index, blocks, funnel, degraded))
+        let (scored, degraded) = self.gate(request, &reading, &snapshot.ads, matches, funnel).await?;
+        Ok(Contest { field: Field::Open { reading, scored, degraded }, ..contest })
+    }
+
+    /// The auction among those that fit, and the blocks of its winners.
+    pub(crate) async fn settle(&self, contest: Contest) -> Result<Slate, AdsError> {
+        let Contest { request, snapshot, user, mut funnel, field } = contest;
+        let index = &snapshot.ads;
+        let (reading, mut scored, degraded) = match field {
+            Field::Refused(reason) => return Ok(unfilled(&request, index, funnel, reason)),
+            Field::Unread => {
+                return Ok(slate(&request, index, Vec::new(), funnel, Some(Degraded::Embedding)));
+            }
+            Field::Open { reading, scored, degraded } => (reading, scored, degraded),
+        };
+        self.wordings.give(&request, index, &mut scored);
+        let won = self.award(&request, &reading, &snapshot, user, &scored, &mut funnel).await?;
+        let blocks = self.blocks(&request, index, &scored, &won)?;
+        let shown = |scored: &&Scored| won.iter().any(|won| won.award.id == index.ads[scored.ad].id);
+        self.wordings.ask(&request, index, scored.iter().filter(shown).map(|scored| scored.ad));
+        let drawn_empty = request.place == Place::Answer && blocks.is_empty() && funnel.lost_auction();
+        let no_fill = drawn_empty.then_some(NoFill::NoAdDrawn);
+        Ok(Slate { no_fill, ..slate(&request, index, blocks, funnel, degraded) })
     }
 
     fn topics_of(&self, request: &AdRequest, embedding: &Embedding) -> Vec<u16> {
@@ -227,7 +312,7 @@ impl Engine {
             // Any direction will do: there is no ad to compare it with.
             return Embedding::normalized(vec![1.0; self.encoders.space().dim]).ok();
         }
-        let job = Job { priority: Priority::QueryEmbedding, deadline: request.deadline };
+        let job = request.job(Priority::QueryEmbedding);
         match self.encoders.embed(&request.text, TextRole::Query, job).await {
             Ok(embedding) => Some(embedding),
             Err(error) => {
@@ -273,7 +358,7 @@ impl Engine {
         funnel: &mut Funnel,
     ) -> Result<(Vec<Scored>, Option<Degraded>), AdsError> {
         let passages: Vec<Arc<str>> = matches.iter().map(|m| index.ads[m.ad].passage.clone()).collect();
-        let job = Job { priority: Priority::Rerank, deadline: request.deadline };
+        let job = request.job(Priority::Rerank);
         let logits = self.encoders.score(&request.text, &passages, job).await;
         let (mut passed, mut degraded) = (Vec::new(), None);
         for (matched, logit) in matches.into_iter().zip(logits) {
@@ -314,9 +399,7 @@ impl Engine {
                 funnel.stop(ad, Reason::BelowRelevance { score: relevance.score.get(), threshold });
                 continue;
             }
-            let advertiser =
-                &index.advertisers[index.campaigns[index.groups[index.ads[ad].group].campaign].advertiser];
-            if beside::blocks(advertiser, &request.beside)
+            if beside::blocks(index.advertiser_of(ad), &request.beside)
                 || blocked(&index.ads[ad].landing_url, &request.blocked_domains)
             {
                 funnel.stop(ad, Reason::BlockList);
@@ -343,6 +426,7 @@ impl Engine {
                 logit,
                 log_odds,
                 relevance,
+                estimate,
                 click_probability,
                 paced,
                 explored,
@@ -357,12 +441,11 @@ impl Engine {
         request: &AdRequest,
         index: &AdIndex,
         scored: &[Scored],
-        awards: &[Award<String>],
+        won: &[Won],
     ) -> Result<Vec<SponsoredBlock>, AdsError> {
         let keys = self.keys();
-        let multipliers = &self.config.slot_multipliers;
-        let mut blocks = Vec::with_capacity(awards.len());
-        for award in awards {
+        let mut blocks = Vec::with_capacity(won.len());
+        for Won { award, exposure, .. } in won {
             let Some(winner) = scored.iter().find(|scored| index.ads[scored.ad].id == award.id) else {
                 continue;
             };
@@ -370,7 +453,6 @@ impl Engine {
                 auction_id = %request.auction_id, ad = %award.id, slot = award.slot, price = %award.price,
                 relevance = winner.relevance.get(), cosine = winner.cosine, logit = winner.logit.get(), "ad served"
             );
-            let exposure = multipliers.get(award.slot - 1).copied().unwrap_or(1.0);
             let expected = match award.billing {
                 Billing::PerClick => {
                     award.price.0 as f64 * winner.click_probability.get() * exposure * 1000.0
@@ -378,7 +460,7 @@ impl Engine {
                 Billing::PerMille => award.price.0 as f64,
             };
             let ad = &index.ads[winner.ad];
-            let advertiser = &index.advertisers[index.campaigns[index.groups[ad.group].campaign].advertiser];
+            let advertiser = index.advertiser_of(winner.ad);
             let ttl = self.config.time_to_live;
             let wording = winner.wording.as_deref();
             self.wordings.count_shown(wording);

@@ -4,12 +4,14 @@
 //! One JSON text a decision, with a version. Reasons are kept for what was scored or stopped late; a campaign that fell
 //! out earlier is asked again when somebody wants to know (`explained_again`).
 
-use bowerbird_auction::{Award, Billing, Candidate, Mechanism, Micros, PriceSetBy, Probability, Rules};
+use bowerbird_auction::segment::SegmentRules;
+use bowerbird_auction::{Billing, Candidate, Mechanism, Micros, PriceSetBy, Probability, Rules};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
 use uuid::Uuid;
 
+use crate::auction::{Auction, Outcome, Won};
 use crate::time::{day, millis};
 use crate::{AdsError, ShownWording};
 
@@ -31,6 +33,9 @@ pub struct DecisionLog {
     pub country: Option<String>,
     /// What the auction was run by.
     pub rules: LoggedRules,
+    /// Probability of exactly these awards: 1 where nothing is drawn.
+    #[serde(default = "certain")]
+    pub propensity: f64,
     /// What took part, in the order of ids.
     pub candidates: Vec<LoggedCandidate>,
     /// What came out.
@@ -39,9 +44,19 @@ pub struct DecisionLog {
     pub stopped: Vec<Stopped>,
 }
 
+/// The rules of an auction as kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum LoggedRules {
+    /// Of a page.
+    Slots(LoggedSlots),
+    /// Of an answer.
+    Segment(LoggedSegment),
+}
+
 /// [`Rules`] as kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LoggedRules {
+pub struct LoggedSlots {
     /// How a click is priced.
     pub mechanism: Mechanism,
     /// Least price of a click.
@@ -56,31 +71,80 @@ pub struct LoggedRules {
     pub squash_pivot: f64,
 }
 
-impl From<&Rules> for LoggedRules {
-    fn from(rules: &Rules) -> Self {
-        Self {
-            mechanism: rules.mechanism,
-            reserve: rules.reserve,
-            reserve_per_mille: rules.reserve_per_mille,
-            slot_multipliers: rules.slot_multipliers.clone(),
-            squash_gamma: rules.squash_gamma,
-            squash_pivot: rules.squash_pivot.get(),
+/// [`SegmentRules`] as kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoggedSegment {
+    /// Always `segment`.
+    pub mechanism: SegmentMechanism,
+    /// Most ads.
+    pub winners: usize,
+    /// Weight of showing none, in micros an impression.
+    pub null_weight: f64,
+    /// Least price of a click.
+    pub reserve: Micros,
+    /// Least price of a thousand impressions.
+    pub reserve_per_mille: Micros,
+    /// Exponent of the noise.
+    pub temperature: f64,
+}
+
+/// Tells the rules of an answer from those of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentMechanism {
+    /// Ads were drawn.
+    Segment,
+}
+
+impl From<&Auction> for LoggedRules {
+    fn from(auction: &Auction) -> Self {
+        match auction {
+            Auction::Slots(rules) => Self::Slots(LoggedSlots {
+                mechanism: rules.mechanism,
+                reserve: rules.reserve,
+                reserve_per_mille: rules.reserve_per_mille,
+                slot_multipliers: rules.slot_multipliers.clone(),
+                squash_gamma: rules.squash_gamma,
+                squash_pivot: rules.squash_pivot.get(),
+            }),
+            Auction::Segment(rules) => Self::Segment(LoggedSegment {
+                mechanism: SegmentMechanism::Segment,
+                winners: rules.winners,
+                null_weight: rules.null_weight,
+                reserve: rules.reserve,
+                reserve_per_mille: rules.reserve_per_mille,
+                temperature: rules.temperature,
+            }),
         }
     }
 }
 
-impl From<&LoggedRules> for Rules {
+impl From<&LoggedRules> for Auction {
     fn from(logged: &LoggedRules) -> Self {
-        Self {
-            mechanism: logged.mechanism,
-            reserve: logged.reserve,
-            reserve_per_mille: logged.reserve_per_mille,
-            slot_multipliers: logged.slot_multipliers.clone(),
-            squash_gamma: logged.squash_gamma,
-            // Written by us; a forged one gives another price, which the replay shows.
-            squash_pivot: Probability::new(logged.squash_pivot).unwrap_or(bowerbird_auction::SQUASH_PIVOT),
+        match logged {
+            LoggedRules::Slots(logged) => Self::Slots(Rules {
+                mechanism: logged.mechanism,
+                reserve: logged.reserve,
+                reserve_per_mille: logged.reserve_per_mille,
+                slot_multipliers: logged.slot_multipliers.clone(),
+                squash_gamma: logged.squash_gamma,
+                // Written by us; a forged one gives another price, which the replay shows.
+                squash_pivot: Probability::new(logged.squash_pivot)
+                    .unwrap_or(bowerbird_auction::SQUASH_PIVOT),
+            }),
+            LoggedRules::Segment(logged) => Self::Segment(SegmentRules {
+                winners: logged.winners,
+                null_weight: logged.null_weight,
+                reserve: logged.reserve,
+                reserve_per_mille: logged.reserve_per_mille,
+                temperature: logged.temperature,
+            }),
         }
     }
+}
+
+fn certain() -> f64 {
+    1.0
 }
 
 /// A candidate as kept.
@@ -111,7 +175,7 @@ pub struct LoggedCandidate {
 }
 
 /// An award as kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoggedAward {
     /// Id of the ad.
     pub ad: String,
@@ -119,9 +183,15 @@ pub struct LoggedAward {
     pub slot: usize,
     /// Price of the billed event.
     pub price: Micros,
-    /// Id of the ad that keeps the price from being lower; none: the reserve.
+    /// Id of the ad that keeps the price from being lower; none: the reserve, or showing no ad.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_set_by: Option<String>,
+    /// Showing no ad keeps the price from being lower.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub price_set_by_no_ad: bool,
+    /// Probability of this ad in this slot, given those before.
+    #[serde(default = "certain")]
+    pub propensity: f64,
 }
 
 /// A campaign that was looked at and took no part.
@@ -153,7 +223,7 @@ pub struct Decision {
 }
 
 /// Whether a decision comes out again as it is in the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Replay {
     /// Winners and prices are the same.
     pub same: bool,
@@ -163,27 +233,37 @@ pub struct Replay {
 
 impl DecisionLog {
     /// The candidates and rules of an auction, with what came out.
-    pub(crate) fn new(rules: &Rules, mut candidates: Vec<LoggedCandidate>, awards: &[Award<String>]) -> Self {
+    pub(crate) fn new(auction: &Auction, mut candidates: Vec<LoggedCandidate>, outcome: &Outcome) -> Self {
         candidates.sort_by(|a, b| a.ad.cmp(&b.ad));
         Self {
             version: VERSION,
             lang: None,
             country: None,
-            rules: rules.into(),
+            rules: auction.into(),
+            propensity: outcome.propensity,
             candidates,
-            awards: awards.iter().map(LoggedAward::from).collect(),
+            awards: outcome.won.iter().map(LoggedAward::from).collect(),
             stopped: Vec::new(),
         }
     }
 
+    /// What took part.
+    pub(crate) fn contenders(&self) -> Result<Vec<Candidate<String>>, AdsError> {
+        self.candidates.iter().map(LoggedCandidate::candidate).collect()
+    }
+
     /// Runs the auction of `auction_id` again.
     pub fn replay(&self, auction_id: Uuid) -> Result<Replay, AdsError> {
-        let rules = Rules::from(&self.rules);
-        let candidates =
-            self.candidates.iter().map(LoggedCandidate::candidate).collect::<Result<Vec<_>, _>>()?;
-        let awards = bowerbird_auction::run(&candidates, &rules, auction_id.into_bytes())?;
-        let awards: Vec<LoggedAward> = awards.iter().map(LoggedAward::from).collect();
-        Ok(Replay { same: awards == self.awards, awards })
+        let outcome = Auction::from(&self.rules).hold(&self.contenders()?, auction_id)?;
+        let awards: Vec<LoggedAward> = outcome.won.iter().map(LoggedAward::from).collect();
+        // The propensity of a page takes the click model of that moment, so it is told and not made again.
+        let same = |(a, b): (&LoggedAward, &LoggedAward)| {
+            let alike =
+                (&a.ad, a.slot, a.price, &a.price_set_by) == (&b.ad, b.slot, b.price, &b.price_set_by);
+            alike && a.price_set_by_no_ad == b.price_set_by_no_ad
+        };
+        let same = awards.len() == self.awards.len() && awards.iter().zip(&self.awards).all(same);
+        Ok(Replay { same, awards })
     }
 }
 
@@ -197,16 +277,18 @@ impl LoggedCandidate {
     }
 }
 
-impl From<&Award<String>> for LoggedAward {
-    fn from(award: &Award<String>) -> Self {
+impl From<&Won> for LoggedAward {
+    fn from(Won { award, propensity, .. }: &Won) -> Self {
         Self {
             ad: award.id.clone(),
             slot: award.slot,
             price: award.price_of_event(),
             price_set_by: match &award.price_set_by {
                 PriceSetBy::Competitor(id) => Some(id.clone()),
-                PriceSetBy::Reserve => None,
+                PriceSetBy::Reserve | PriceSetBy::NoAd => None,
             },
+            price_set_by_no_ad: award.price_set_by == PriceSetBy::NoAd,
+            propensity: *propensity,
         }
     }
 }
@@ -248,12 +330,24 @@ pub(crate) async fn find(db: &mut AnyConnection, auction_id: Uuid) -> Result<Opt
     row.map(|(at, query, text)| read(auction_id, at, query, &text)).transpose()
 }
 
+/// A decision as it lies in the database. To read many takes time: not on an async thread.
+pub(crate) struct Unread(String, i64, String, String);
+
+impl Unread {
+    /// Reads it and runs it again.
+    pub fn read(self) -> Result<Decision, AdsError> {
+        let Self(id, at, query, text) = self;
+        let id = id.parse().map_err(|_| AdsError::Damaged { what: format!("decision {id} has no id") })?;
+        read(id, at, query, &text)
+    }
+}
+
 /// The newest decisions since `since_ms`, at most `limit`.
 pub(crate) async fn since(
     db: &mut AnyConnection,
     since_ms: i64,
     limit: usize,
-) -> Result<Vec<Decision>, AdsError> {
+) -> Result<Vec<Unread>, AdsError> {
     let rows: Vec<(String, i64, String, String)> = sqlx::query_as(
         "SELECT auction_id, at, query, log FROM decisions WHERE at >= $1 ORDER BY at DESC, auction_id LIMIT $2",
     )
@@ -261,13 +355,7 @@ pub(crate) async fn since(
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(db)
     .await?;
-    rows.into_iter()
-        .map(|(id, at, query, text)| {
-            let id =
-                id.parse().map_err(|_| AdsError::Damaged { what: format!("decision {id} has no id") })?;
-            read(id, at, query, &text)
-        })
-        .collect()
+    Ok(rows.into_iter().map(|(id, at, query, text)| Unread(id, at, query, text)).collect())
 }
 
 fn read(auction_id: Uuid, at: i64, query: String, text: &str) -> Result<Decision, AdsError> {
@@ -316,14 +404,16 @@ mod tests {
 
     #[test]
     fn a_log_replays_to_the_micro_and_a_forged_one_does_not() {
-        let rules = Rules {
+        let slots = Auction::Slots(Rules {
             mechanism: Mechanism::Vcg,
             reserve: Micros(50_000),
             reserve_per_mille: Micros::ZERO,
             squash_pivot: bowerbird_auction::SQUASH_PIVOT,
             slot_multipliers: vec![1.0, 0.6],
             squash_gamma: 1.0,
-        };
+        });
+        let segment =
+            Auction::Segment(SegmentRules { winners: 2, temperature: 1.3, ..SegmentRules::default() });
         let id = Uuid::from_u128(77);
         let logged = vec![
             candidate("c", 900_000, 0.021_234_567_891),
@@ -331,13 +421,28 @@ mod tests {
             candidate("b", 700_000, 0.03),
         ];
         let candidates: Vec<_> = logged.iter().map(|c| c.candidate().expect("valid")).collect();
-        let awards = bowerbird_auction::run(&candidates, &rules, id.into_bytes()).expect("valid");
-        let log = DecisionLog::new(&rules, logged, &awards);
-        let text = serde_json::to_string(&log).expect("writes");
-        let mut again: DecisionLog = serde_json::from_str(&text).expect("reads");
-        assert_eq!(again, log, "every float survives the text");
-        assert!(again.replay(id).expect("runs").same);
-        again.awards[0].price.0 += 1;
-        assert!(!again.replay(id).expect("runs").same);
+        for auction in [slots, segment] {
+            let outcome = auction.hold(&candidates, id).expect("valid");
+            assert_eq!(outcome.won.len(), 2);
+            let log = DecisionLog::new(&auction, logged.clone(), &outcome);
+            let text = serde_json::to_string(&log).expect("writes");
+            let mut again: DecisionLog = serde_json::from_str(&text).expect("reads");
+            assert_eq!(again, log, "every float survives the text");
+            assert_eq!(Auction::from(&again.rules), auction);
+            assert!(again.replay(id).expect("runs").same);
+            again.awards[0].price.0 += 1;
+            assert!(!again.replay(id).expect("runs").same);
+        }
+    }
+
+    /// As logs were written before propensities were.
+    #[test]
+    fn an_older_log_is_read() {
+        let text = r#"{"version":1,"rules":{"mechanism":"vcg","reserve":50000,"reserve_per_mille":0,
+            "slot_multipliers":[1.0],"squash_gamma":1.0,"squash_pivot":0.02},"candidates":[],
+            "awards":[{"ad":"a","slot":1,"price":50000}],"stopped":[]}"#;
+        let log: DecisionLog = serde_json::from_str(text).expect("reads");
+        assert!(log.propensity >= 1.0 && log.awards[0].propensity >= 1.0);
+        assert!(matches!(log.rules, LoggedRules::Slots(_)));
     }
 }

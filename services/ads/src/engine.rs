@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::beside::classifier_for;
 use crate::budget_bits::BudgetBits;
 use crate::caps::{Caps, HoldBook};
+use crate::decide::Contest;
 use crate::decision_log;
 use crate::import::NewVersion;
 use crate::index::{self, AdIndex};
@@ -33,8 +34,8 @@ use crate::wording::{self, Wordings};
 use crate::writer::Writer;
 use crate::{
     AdRequest, AdsConfig, AdsError, Audit, Author, Books, CampaignReport, ClickOutcome, ConversionOutcome,
-    DatabaseAddress, Decision, EventContext, EventOutcome, ReportBy, ReportRow, Simulation, Slate, Topics,
-    TrafficRow,
+    DatabaseAddress, Decision, EventContext, EventOutcome, Judged, OtherRules, ReportBy, ReportRow,
+    Simulation, Slate, Topics, TrafficRow,
 };
 
 /// Chooses ads, keeps budgets and books events. Cheap to clone; all clones share one state.
@@ -141,8 +142,20 @@ impl AdEngine {
     /// Models that are overloaded or late are not an error: the slate says what is missing
     /// ([`Slate::degraded`]) and holds no ad that was not checked.
     pub async fn decide(&self, request: AdRequest) -> Result<Slate, AdsError> {
-        let now = request.now;
-        let slate = self.0.decide(request).await;
+        self.settle(self.contest(request).await?).await
+    }
+
+    /// The first, longer part of [`AdEngine::decide`]: the ads that fit `request`, with their scores. It may run
+    /// while the answer that they would stand below is still being written.
+    pub async fn contest(&self, request: AdRequest) -> Result<Contest, AdsError> {
+        self.0.contest(request).await
+    }
+
+    /// The second part, without work for models: the auction, with the prices reserved. What `contest` was asked with
+    /// counts, but for its `now`, which is the moment of this decision and may be set anew.
+    pub async fn settle(&self, contest: Contest) -> Result<Slate, AdsError> {
+        let now = contest.request.now;
+        let slate = self.0.settle(contest).await;
         if let Ok(slate) = &slate
             && slate.blocks.is_empty()
         {
@@ -258,6 +271,15 @@ impl AdEngine {
     /// is no such campaign.
     pub async fn simulate(&self, campaign: &str, since_ms: i64) -> Result<Option<Simulation>, AdsError> {
         self.0.simulate(campaign, since_ms).await
+    }
+
+    /// What other rules for the places below answers would have brought since `since_ms`, in Unix milliseconds, from the
+    /// log of those that were in force; answers of the last ten minutes before `now` are left out.
+    ///
+    /// Errors: rules that make no sense or that the log says nothing of, and a log of less than two answers. That it says
+    /// too little is no error: see [`Judged::refused`].
+    pub async fn judge(&self, other: OtherRules, since_ms: i64, now: Timestamp) -> Result<Judged, AdsError> {
+        self.0.judge(other, since_ms, now).await
     }
 
     /// Replays the events and compares the result with the books.

@@ -1,9 +1,10 @@
 //! What can go wrong, from the caller's mistakes to our own faults.
 
-use bowerbird_auction::AuctionError;
+use bowerbird_auction::{AuctionError, Micros};
 use bowerbird_models_api::ModelError;
 use bowerbird_scheduler::SchedulerError;
 
+use crate::offpolicy::OffPolicyError;
 use crate::{ConfigProblems, ImportProblems, PostbackError, TokenError};
 
 /// Why the ad engine could not do what was asked.
@@ -109,6 +110,20 @@ pub enum AdsError {
     /// Our own candidates were refused by the auction.
     #[error("auction: {0}")]
     Auction(#[from] AuctionError),
+    /// Rules that are to be judged make no sense. The caller's mistake.
+    #[error("rules to judge: {0}")]
+    OtherRules(AuctionError),
+    /// The log says nothing of who bid less than its reserve. The caller's mistake.
+    #[error("reserve is {found}, the log begins at {logged}: who bid less took no part and cannot be judged")]
+    ReserveNotLogged {
+        /// The reserve asked for.
+        found: Micros,
+        /// The one that was in force.
+        logged: Micros,
+    },
+    /// The log is no basis for an estimate.
+    #[error("off-policy evaluation: {0}")]
+    OffPolicy(#[from] OffPolicyError),
     /// The vectors of the ads could not be laid out for scanning.
     #[error("ad vectors: {0}")]
     Vectors(#[from] bowerbird_vector::VectorError),

@@ -88,7 +88,7 @@ pub enum Reason {
     },
     /// Another ad of the same advertiser took part in its place.
     SameAdvertiser,
-    /// Others scored higher.
+    /// Others scored higher, or were drawn; below an answer, showing no ad may have been.
     LostAuction,
     /// It was shown.
     Served {
@@ -238,6 +238,11 @@ impl Funnel {
     /// The ad ends here.
     pub fn stop(&mut self, ad: usize, reason: Reason) {
         self.ads.insert(ad, reason);
+    }
+
+    /// Whether an ad took part in the auction and did not win.
+    pub fn lost_auction(&self) -> bool {
+        self.ads.values().any(|reason| matches!(reason, Reason::LostAuction))
     }
 
     pub fn scored(&mut self, ad: usize, scores: Scores) {

@@ -101,6 +101,11 @@ pub(crate) struct AdIndex {
 }
 
 impl AdIndex {
+    /// Who booked an ad.
+    pub fn advertiser_of(&self, ad: usize) -> &Advertiser {
+        &self.advertisers[self.campaigns[self.groups[self.ads[ad].group].campaign].advertiser]
+    }
+
     /// The limits of what a campaign may be charged.
     pub fn budget(&self, campaign: usize) -> Budget {
         let booked = &self.campaigns[campaign];

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use bowerbird_auction::Award;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 
+use crate::auction::{Place, Won};
 use crate::audience::Audience;
 use crate::click::{ClickFeatures, ClickModel, Example, PageKind, Shown};
 use crate::decide::Scored;
@@ -50,12 +50,17 @@ pub(crate) struct Learning {
 pub(crate) struct Reading {
     words: Vec<String>,
     audience: Audience,
+    page: PageKind,
 }
 
 impl Reading {
     /// Of a request with this text.
-    pub fn new(text: &str, audience: Audience) -> Self {
-        Self { words: QueryWords::new(text).singular, audience }
+    pub fn new(text: &str, audience: Audience, place: Place) -> Self {
+        let page = match place {
+            Place::Page => PageKind::Search,
+            Place::Answer => PageKind::Answer,
+        };
+        Self { words: QueryWords::new(text).singular, audience, page }
     }
 
     /// With what is known of an ad, in the first slot.
@@ -77,7 +82,7 @@ impl Reading {
             query_words: &self.words,
             topics: &self.audience.topics,
             slot: 0,
-            page: PageKind::Search,
+            page: self.page,
             device: self.audience.device,
             country: self.audience.country.as_deref(),
             language: self.audience.lang.as_deref(),
@@ -123,19 +128,12 @@ impl Learning {
 
 impl Engine {
     /// What is kept of a won slot to learn from, base64.
-    pub(crate) fn shown(
-        &self,
-        reading: &Reading,
-        index: &AdIndex,
-        award: &Award<String>,
-        winner: &Scored,
-        exposure: f64,
-    ) -> String {
+    pub(crate) fn shown(&self, reading: &Reading, index: &AdIndex, won: &Won, winner: &Scored) -> String {
         let features = ClickFeatures {
-            slot: award.slot - 1,
+            slot: won.award.slot - 1,
             ..reading.features(index, winner.ad, winner.keyword.as_ref())
         };
-        let mut shown = self.learning.model.shown(&features, winner.log_odds, exposure);
+        let mut shown = self.learning.model.shown(&features, winner.log_odds, won.exposure);
         if winner.explored {
             shown.calibration_weight = 0.0;
         }
@@ -158,7 +156,7 @@ impl Engine {
     async fn learn_alone(&self, now: Timestamp) -> Result<(), AdsError> {
         let before = millis(now).saturating_sub(PATIENCE_MS);
         let mut reader = self.store.reader.acquire().await?;
-        self.pacers.load_rates(&mut reader).await?;
+        self.pacers.costs.follow(&mut reader).await?;
         drop(reader);
         loop {
             let booked = self

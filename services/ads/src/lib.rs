@@ -17,6 +17,7 @@
 //! is.
 
 mod address;
+mod auction;
 mod audience;
 mod award;
 mod beside;
@@ -27,6 +28,7 @@ mod catalog;
 pub mod click;
 mod config;
 mod conversions;
+mod cpa;
 mod database;
 mod decide;
 mod decision_log;
@@ -40,6 +42,7 @@ mod funding;
 mod import;
 #[allow(dead_code, reason = "read by the stages that are being added")]
 mod index;
+mod judge;
 mod keywords;
 mod learning;
 mod matching;
@@ -47,6 +50,7 @@ mod money;
 pub mod offpolicy;
 mod pacing;
 mod policy;
+mod propensity;
 mod relevance;
 mod reload;
 mod report;
@@ -75,19 +79,24 @@ mod wording;
 mod writer;
 
 pub use address::DatabaseAddress;
+pub use auction::Place;
 pub use beside::Neighbour;
 pub use booking::{Level, Pacing, Review};
 pub use catalog::{Answered, Booked, Page, ReviewDecision};
-pub use config::{AdsConfig, ClickPrior, ConfigProblems, Gate, LogConfig, TimeToLive};
+pub use config::{AdsConfig, ClickPrior, ConfigProblems, Gate, LogConfig, SegmentConfig, TimeToLive};
 pub use conversions::{ConversionOutcome, Postback, PostbackError};
 pub use database::{check_database, copy_database};
-pub use decide::AdRequest;
-pub use decision_log::{Decision, DecisionLog, LoggedAward, LoggedCandidate, LoggedRules, Replay, Stopped};
+pub use decide::{AdRequest, Contest};
+pub use decision_log::{
+    Decision, DecisionLog, LoggedAward, LoggedCandidate, LoggedRules, LoggedSegment, LoggedSlots, Replay,
+    SegmentMechanism, Stopped,
+};
 pub use engine::AdEngine;
 pub use error::AdsError;
 pub use events::{ClickOutcome, ClickStatus, EventOutcome, EventStatus};
 pub use explain::{CampaignExplain, Explain, Reason, Scores};
 pub use import::{ImportProblems, ImportReport, Problem};
+pub use judge::{Judged, OtherRules};
 pub use keywords::MatchType;
 pub use money::{Audit, Books, Difference};
 pub use report::{CampaignReport, ReportBy, ReportRow, TrafficRow};

@@ -7,9 +7,9 @@
 
 use std::collections::HashMap;
 
-use bowerbird_auction::bidding::{Duals, Strategy, effective_bid};
+use bowerbird_auction::Micros;
+use bowerbird_auction::bidding::{Duals, MOST_OVER_TARGET, Strategy, effective_bid};
 use bowerbird_auction::pacing::{Pacer, PacingRules};
-use bowerbird_auction::{Micros, Probability};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use sqlx::AnyConnection;
 
 use crate::AdsError;
 use crate::booking::Pacing;
+use crate::cpa::Costs;
 use crate::index::AdIndex;
 use crate::spending::Spending;
 use crate::targeting::Bidding;
@@ -25,9 +26,6 @@ use crate::time::day;
 /// Ticks of a day: five minutes each.
 const TICKS: usize = 288;
 const TICKS_OF_HOUR: usize = TICKS / 24;
-/// Clicks that the prior of the conversion rate is worth, and the rate itself.
-const PRIOR_CLICKS: f64 = 50.0;
-const PRIOR_RATE: f64 = 0.02;
 
 /// What a campaign bids with at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,16 +47,14 @@ struct State {
     settled: Micros,
 }
 
-/// Clicks and conversions of a campaign.
-type Rates = HashMap<String, (i64, i64)>;
-
 /// Controllers by campaign, and what they start from.
 #[derive(Default)]
 pub(crate) struct Pacers {
     states: Mutex<HashMap<String, State>>,
     /// Dual by campaign and hour of the day.
     warm: Mutex<HashMap<(String, usize), f64>>,
-    rates: Mutex<Rates>,
+    /// Of campaigns that want conversions.
+    pub costs: Costs,
 }
 
 impl Pacers {
@@ -70,22 +66,7 @@ impl Pacers {
             .into_iter()
             .filter_map(|(campaign, hour, dual)| Some(((campaign, usize::try_from(hour).ok()?), dual)));
         self.warm.lock().extend(warm);
-        self.load_rates(db).await
-    }
-
-    /// Reads how often clicks of each campaign that wants conversions led to one.
-    pub async fn load_rates(&self, db: &mut AnyConnection) -> Result<(), AdsError> {
-        let rows: Vec<(String, i64, i64)> = sqlx::query_as(
-            "SELECT c.id, (SELECT COUNT(*) FROM events e WHERE e.campaign = c.id AND e.kind = 'click' \
-             AND e.status IN ('billed', 'free_overdelivery')), \
-             (SELECT COUNT(*) FROM conversions v JOIN served s ON s.nonce = v.nonce WHERE s.campaign = c.id \
-             AND v.attribution = 'click') FROM campaigns c WHERE c.bidding = 'target_cpa'",
-        )
-        .fetch_all(db)
-        .await?;
-        *self.rates.lock() =
-            rows.into_iter().map(|(id, clicks, conversions)| (id, (clicks, conversions))).collect();
-        Ok(())
+        self.costs.follow(db).await
     }
 
     /// Writes down where controllers stand, for tomorrow.
@@ -103,7 +84,7 @@ impl Pacers {
             .execute(&mut *db)
             .await?;
         }
-        Ok(())
+        self.costs.save(db).await
     }
 
     /// What the group of an ad bids at `now`; none when its strategy bids nothing.
@@ -116,17 +97,20 @@ impl Pacers {
     ) -> Option<PacedBid> {
         let booked = &index.groups[group];
         let campaign = &index.campaigns[booked.campaign];
+        // Who names the cost of a conversion may pay more for a click than it is worth on average, and less for others.
+        let least = match campaign.bidding {
+            Bidding::TargetCpa => -MOST_OVER_TARGET.ln(),
+            Bidding::ManualCpc | Bidding::Cpm | Bidding::MaximiseClicks => 0.0,
+        };
         let dual = match campaign.pacing {
-            Pacing::Asap => 0.0,
-            Pacing::Even => self.dual(&campaign.id, campaign.daily_budget, spending, now),
+            Pacing::Asap => least,
+            Pacing::Even => self.dual(&campaign.id, campaign.daily_budget, least, spending, now),
         };
         match (campaign.bidding, campaign.target_cpa) {
             (Bidding::TargetCpa, Some(target)) => {
-                let (clicks, conversions) = self.rates.lock().get(&campaign.id).copied().unwrap_or_default();
-                let rate = (conversions as f64 + PRIOR_CLICKS * PRIOR_RATE) / (clicks as f64 + PRIOR_CLICKS);
-                let rate = Probability::new(rate.clamp(0.0, 1.0)).unwrap_or(Probability::ZERO);
+                let (rate, cpa) = self.costs.of(&campaign.id);
                 let strategy = Strategy::TargetCpa { target, most: booked.bid };
-                let duals = Duals { budget: dual, cpa: 0.0 };
+                let duals = Duals { budget: dual, cpa };
                 let bid = effective_bid(strategy, rate, duals).ok().flatten()?;
                 Some(PacedBid { bid, pacing: 1.0 })
             }
@@ -134,7 +118,7 @@ impl Pacers {
         }
     }
 
-    fn dual(&self, campaign: &str, budget: Micros, spending: &Spending, now: Timestamp) -> f64 {
+    fn dual(&self, campaign: &str, budget: Micros, least: f64, spending: &Spending, now: Timestamp) -> f64 {
         let at = now.to_zoned(TimeZone::UTC);
         let tick =
             (usize::try_from(at.hour()).unwrap_or(0) * 60 + usize::try_from(at.minute()).unwrap_or(0)) / 5;
@@ -147,7 +131,8 @@ impl Pacers {
             let warm = self.warm.lock().get(&(campaign.to_owned(), hour)).copied();
             let left = Micros(budget.0.saturating_sub(settled.0).max(1));
             let forecast = vec![1.0; TICKS - tick];
-            let Ok(pacer) = Pacer::start(left, &forecast, PacingRules::for_ticks(TICKS), warm) else {
+            let rules = PacingRules { least, ..PacingRules::for_ticks(TICKS) };
+            let Ok(pacer) = Pacer::start(left, &forecast, rules, warm) else {
                 return 0.0;
             };
             let state = State { day: today, pacer, from: tick, next: tick, settled };
@@ -183,7 +168,7 @@ mod tests {
         let (mut spent, mut noon) = (0, 0.0);
         for minute in 0..1440 {
             let now = at(day * 1440 + minute);
-            let dual = pacers.dual("c", Micros(budget), &spending, now);
+            let dual = pacers.dual("c", Micros(budget), 0.0, &spending, now);
             let wanted = (4.0 * budget as f64 / 1440.0 * (-dual).exp()) as i64;
             spent += wanted.min(budget - spent);
             let scope = format!("day/{}/c", crate::time::day(now));
@@ -209,7 +194,7 @@ mod tests {
         let (pacers, spending) = (Pacers::default(), Spending::default());
         let morning = Balance { settled: Micros(50_000_000), ..Balance::default() };
         spending.set(vec![("day/2026-03-10/c".into(), morning)]);
-        assert!(pacers.dual("c", Micros(100_000_000), &spending, at(720)).abs() < 1e-9);
-        assert!(pacers.dual("c", Micros(100_000_000), &spending, at(726)).abs() < 0.3);
+        assert!(pacers.dual("c", Micros(100_000_000), 0.0, &spending, at(720)).abs() < 1e-9);
+        assert!(pacers.dual("c", Micros(100_000_000), 0.0, &spending, at(726)).abs() < 0.3);
     }
 }

@@ -36,10 +36,12 @@ pub enum NoFill {
     },
     /// No slot was asked for.
     NoSlot,
+    /// The draw for an answer came to showing no ad.
+    NoAdDrawn,
 }
 
 impl NoFill {
-    /// `page_sensitive`, `empty_text`, `sensitive_text` or `no_slot`.
+    /// As in JSON, such as `page_sensitive` or `no_slot`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::PageSensitive => "page_sensitive",
@@ -48,6 +50,7 @@ impl NoFill {
             Self::UnsafeText { .. } => "unsafe_text",
             Self::UnsafeNeighbour { .. } => "unsafe_neighbour",
             Self::NoSlot => "no_slot",
+            Self::NoAdDrawn => "no_ad_drawn",
         }
     }
 }

@@ -5,12 +5,13 @@
 //! they did, and auctions the campaign was not asked into (its budget was used up, or it was not matched) are not in
 //! the log: an estimate, not a promise.
 
-use bowerbird_auction::{Candidate, Micros, Rules};
+use bowerbird_auction::{Candidate, Micros};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::AdsError;
-use crate::decision_log::{Decision, DecisionLog};
+use crate::auction::{Auction, Won};
+use crate::decision_log::{Decision, DecisionLog, Unread};
 use crate::engine::Engine;
 
 /// Decisions that one simulation reads.
@@ -91,14 +92,12 @@ fn outcome(
         }
         candidates.push(candidate);
     }
-    let rules = Rules::from(&log.rules);
-    let awards = bowerbird_auction::run(&candidates, &rules, auction_id.into_bytes())?;
+    let outcome = Auction::from(&log.rules).hold(&candidates, auction_id)?;
     let own = |ad: &str| log.candidates.iter().find(|c| c.ad == ad).filter(|c| c.campaign == campaign);
-    let won = awards.iter().find_map(|award| own(&award.id).map(|logged| (award, logged)));
-    Ok(won.map(|(award, logged)| {
-        let seen = rules.slot_multipliers[award.slot - 1];
-        let clicks = logged.click_probability * seen;
-        let billed = if logged.per_mille { seen } else { clicks };
+    let won = outcome.won.iter().find_map(|won| own(&won.award.id).map(|logged| (won, logged)));
+    Ok(won.map(|(Won { award, exposure, .. }, logged)| {
+        let clicks = logged.click_probability * exposure;
+        let billed = if logged.per_mille { *exposure } else { clicks };
         (clicks, billed * award.price_of_event().0 as f64)
     }))
 }
@@ -191,7 +190,11 @@ impl Engine {
         let decisions = crate::decision_log::since(&mut reader, since_ms, MAX_DECISIONS).await?;
         drop(reader);
         let campaign = campaign.to_owned();
-        tokio::task::spawn_blocking(move || simulate(&campaign, Micros(budget), &decisions)).await?.map(Some)
+        let work = move || {
+            let decisions = decisions.into_iter().map(Unread::read).collect::<Result<Vec<_>, _>>()?;
+            simulate(&campaign, Micros(budget), &decisions)
+        };
+        tokio::task::spawn_blocking(work).await?.map(Some)
     }
 }
 
@@ -201,6 +204,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::auction::Outcome;
     use crate::decision_log::{LoggedCandidate, Replay};
 
     fn decision(n: u128, own: i64, other: i64) -> Decision {
@@ -216,7 +220,7 @@ mod tests {
             keyword: None,
             per_mille: false,
         };
-        let rules = Rules {
+        let rules = bowerbird_auction::Rules {
             mechanism: Mechanism::Vcg,
             reserve: Micros(50_000),
             reserve_per_mille: Micros::ZERO,
@@ -224,7 +228,11 @@ mod tests {
             slot_multipliers: vec![1.0],
             squash_gamma: 1.0,
         };
-        let log = DecisionLog::new(&rules, vec![candidate("own", own), candidate("other", other)], &[]);
+        let log = DecisionLog::new(
+            &Auction::Slots(rules),
+            vec![candidate("own", own), candidate("other", other)],
+            &Outcome { won: Vec::new(), propensity: 1.0 },
+        );
         let at = Timestamp::from_second(1_700_000_000 + n as i64 * 3600).expect("in range");
         let replay = Replay { same: true, awards: Vec::new() };
         Decision {

@@ -101,7 +101,7 @@ pub struct Slate {
     pub auction_id: Uuid,
     /// The ads, possibly none.
     pub blocks: Vec<SponsoredBlock>,
-    /// Why the request was not even matched, if so.
+    /// Why the request was not even matched, if so; or that the draw came to no ad.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_fill: Option<NoFill>,
     /// The stage that models or time did not allow, if one.

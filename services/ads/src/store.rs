@@ -230,6 +230,7 @@ fn migrations() -> Migrator {
         step(4, "ledger", include_str!("../migrations/0004_ledger.sql")),
         step(5, "reviews", include_str!("../migrations/0005_reviews.sql")),
         step(6, "wordings", include_str!("../migrations/0006_wordings.sql")),
+        step(7, "costs", include_str!("../migrations/0007_costs.sql")),
     ])
 }
 

@@ -10,6 +10,8 @@ pub enum PriceSetBy<Id> {
     Competitor(Id),
     /// The reserve.
     Reserve,
+    /// Showing no ad, which takes part in a [segment auction](crate::segment) alone.
+    NoAd,
 }
 
 /// A slot that was won.

@@ -72,12 +72,7 @@ pub(crate) fn rank<Id: AsRef<[u8]> + Clone>(
     rules: &Rules,
     tie_key: [u8; 16],
 ) -> Result<Vec<Ranked<Id>>, AuctionError> {
-    check(candidates.iter().map(|c| Checked {
-        id: c.id.as_ref(),
-        bid: c.bid,
-        pacing: c.pacing,
-        reserve: c.reserve,
-    }))?;
+    check(candidates)?;
     let hasher = SipHasher24::new_with_key(&tie_key);
     let mut ranked: Vec<(u64, Ranked<Id>)> = candidates
         .iter()
@@ -107,30 +102,25 @@ fn click_weight(ctr: Probability, rules: &Rules) -> f64 {
     libm::pow(rules.squash_pivot.get(), 1.0 - gamma) * libm::pow(ctr.get(), gamma)
 }
 
-/// What is checked of a candidate of any auction.
-pub(crate) struct Checked<'a> {
-    pub id: &'a [u8],
-    pub bid: Micros,
-    pub pacing: f64,
-    pub reserve: Micros,
-}
-
 /// Refuses too many candidates, amounts and multipliers out of range, and ids that occur twice.
-pub(crate) fn check<'a>(candidates: impl ExactSizeIterator<Item = Checked<'a>>) -> Result<(), AuctionError> {
+pub(crate) fn check<Id: AsRef<[u8]>>(candidates: &[Candidate<Id>]) -> Result<(), AuctionError> {
     if candidates.len() > MAX_CANDIDATES {
         return Err(AuctionError::TooManyCandidates { found: candidates.len() });
     }
     let shown = |id: &[u8]| String::from_utf8_lossy(id).into_owned();
     let mut ids: Vec<&[u8]> = Vec::with_capacity(candidates.len());
-    for Checked { id, bid, pacing, reserve } in candidates {
-        if bid <= Micros::ZERO || bid > MAX_BID {
-            return Err(AuctionError::Bid { candidate: shown(id), found: bid });
+    for candidate in candidates {
+        let (id, found) = (candidate.id.as_ref(), candidate.bid);
+        if found <= Micros::ZERO || found > MAX_BID {
+            return Err(AuctionError::Bid { candidate: shown(id), found });
         }
-        if !(pacing > 0.0 && pacing <= 1.0) {
-            return Err(AuctionError::Pacing { candidate: shown(id), found: pacing });
+        let found = candidate.pacing;
+        if !(found > 0.0 && found <= 1.0) {
+            return Err(AuctionError::Pacing { candidate: shown(id), found });
         }
-        if reserve < Micros::ZERO || reserve > MAX_BID {
-            return Err(AuctionError::CandidateReserve { candidate: shown(id), found: reserve });
+        let found = candidate.reserve;
+        if found < Micros::ZERO || found > MAX_BID {
+            return Err(AuctionError::CandidateReserve { candidate: shown(id), found });
         }
         ids.push(id);
     }

@@ -1,7 +1,7 @@
 //! The auction for the ads of one segment of a generated answer.
 //!
-//! Ads are drawn, not ranked: each with a chance in proportion to its weight `w = q · b · k`, click probability by
-//! effective bid, which maximises the logarithmic welfare `Σ w ln x` (Hajiaghayi, Lahaie, Rezaei and Shin 2024). The
+//! Ads are drawn, not ranked: each with a chance in proportion to its weight `w`, what an impression is worth to its
+//! advertiser (click probability `q` by effective bid, or a thousandth of the bid for a thousand impressions), which maximises the logarithmic welfare `Σ w ln x` (Hajiaghayi, Lahaie, Rezaei and Shin 2024). The
 //! draw is a race: every ad gets noise `E` of the exponential distribution, and the largest `w / E` wins; `-ln E` is
 //! the Gumbel noise of the paper. What an ad had to bid for the noise it got is what a click costs it. The noise
 //! follows from seed, segment and id alone ([`crate`] says why that replays), and the probability of what happened is
@@ -9,24 +9,11 @@
 
 use crate::noise::{Noise, Purpose};
 use crate::price::charge;
-use crate::rank::{Checked, check};
-use crate::{AuctionError, MAX_BID, MAX_SLOTS, Micros, Probability, paced_bid};
+use crate::rank::check;
+use crate::{AuctionError, Award, Billing, Candidate, MAX_BID, MAX_SLOTS, Micros, PriceSetBy, paced_bid};
 
 /// Largest temperature: with the smallest noise, weights still stay finite.
 pub const MAX_TEMPERATURE: f64 = 8.0;
-
-/// An ad that may be shown beside the segment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SegmentCandidate<Id> {
-    /// Name of the candidate, unique in the auction.
-    pub id: Id,
-    /// Most that is paid for a click; over 0.
-    pub bid: Micros,
-    /// Calibrated probability `q` of a click beside this segment.
-    pub ctr: Probability,
-    /// Pacing multiplier `k`, over 0, at most 1, as in [`crate::Candidate::pacing`].
-    pub pacing: f64,
-}
 
 /// The rules of a segment auction.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,35 +25,28 @@ pub struct SegmentRules {
     pub null_weight: f64,
     /// Least price of a click. A lower effective bid takes no part.
     pub reserve: Micros,
+    /// Least price of a thousand impressions.
+    pub reserve_per_mille: Micros,
     /// Exponent of the noise, 0 to [`MAX_TEMPERATURE`]: chances are in proportion to `w^(1/temperature)`. At 1 the
     /// logarithmic welfare is largest, at 0 the largest weight wins for certain, above 1 small ads are seen more.
     pub temperature: f64,
 }
 
-/// What keeps the price of a click from being lower.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SegmentPriceSetBy<Id> {
-    /// The first ad that was not shown.
-    Competitor(Id),
-    /// Showing no ad.
-    NoAd,
-    /// The reserve.
-    Reserve,
+impl Default for SegmentRules {
+    /// One ad at temperature 1, always, at any price.
+    fn default() -> Self {
+        let (reserve, reserve_per_mille) = (Micros::ZERO, Micros::ZERO);
+        Self { winners: 1, null_weight: 0.0, reserve, reserve_per_mille, temperature: 1.0 }
+    }
 }
 
 /// An ad that was drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SegmentAward<Id> {
-    /// Which.
-    pub id: Id,
-    /// In which turn, counted from 1.
-    pub rank: usize,
-    /// Charge for a click: at least the reserve, at most the effective bid.
-    pub price_per_click: Micros,
+    /// Which, at what price. Its slot is the turn in which it was drawn, and its score the weight `w`.
+    pub award: Award<Id>,
     /// Probability of being drawn at this turn, given those drawn before.
     pub propensity: f64,
-    /// What keeps the price from being lower.
-    pub price_set_by: SegmentPriceSetBy<Id>,
 }
 
 /// The chance of a candidate to be drawn first.
@@ -106,7 +86,7 @@ pub struct SegmentOutcome<Id> {
 ///
 /// Errors: see [`AuctionError`]; nothing is awarded then.
 pub fn run<Id: AsRef<[u8]> + Clone>(
-    candidates: &[SegmentCandidate<Id>],
+    candidates: &[Candidate<Id>],
     rules: &SegmentRules,
     seed: [u8; 16],
     segment: u32,
@@ -151,18 +131,20 @@ pub fn run<Id: AsRef<[u8]> + Clone>(
         let chance = if deterministic { 1.0 } else { lot.chance(Some(*at)) };
         lot.take(*at);
         propensity *= chance;
-        let exact = threshold * ad.luck / ad.ctr;
-        awards.push(SegmentAward {
+        let exact = threshold * ad.luck / ad.rate;
+        let award = Award {
             id: ad.id.clone(),
-            rank: turn + 1,
-            price_per_click: charge(exact, ad.bid, rules.reserve),
-            propensity: chance,
+            slot: turn + 1,
+            billing: ad.billing,
+            price: charge(exact, ad.bid, ad.reserve),
+            score: ad.weight,
             price_set_by: match next {
-                _ if exact <= rules.reserve.0 as f64 => SegmentPriceSetBy::Reserve,
-                Some(next) if next.score() > no_ad_score => SegmentPriceSetBy::Competitor(next.id.clone()),
-                _ => SegmentPriceSetBy::NoAd,
+                _ if exact <= ad.reserve.0 as f64 => PriceSetBy::Reserve,
+                Some(next) if next.score() > no_ad_score => PriceSetBy::Competitor(next.id.clone()),
+                _ => PriceSetBy::NoAd,
             },
-        });
+        };
+        awards.push(SegmentAward { award, propensity: chance });
     }
     if shown < rules.winners && !deterministic {
         propensity *= lot.chance(None);
@@ -170,8 +152,76 @@ pub fn run<Id: AsRef<[u8]> + Clone>(
     Ok(SegmentOutcome { awards, propensity, shares, no_ad })
 }
 
-/// What each eligible candidate pays on average in an auction, in micros, ordered by id: the price of a click times
-/// the chance to win it, for one winner at temperature 1. Times `q`, it is the revenue of an impression.
+/// Probability, over all seeds, that these candidates and rules lead to exactly `drawn`, in this order; what [`run`]
+/// tells of its own outcome. Other rules than those it was drawn by give the weight of a logged outcome for
+/// another policy. 0 where the rules would not let one of them take part, or not as many.
+///
+/// Errors: those of [`run`].
+pub fn propensity<Id: AsRef<[u8]> + Clone>(
+    candidates: &[Candidate<Id>],
+    rules: &SegmentRules,
+    drawn: &[Id],
+) -> Result<f64, AuctionError> {
+    let ads = eligible(candidates, rules)?;
+    if drawn.len() > rules.winners {
+        return Ok(0.0);
+    }
+    if rules.temperature <= 0.0 {
+        let same = |outcome: SegmentOutcome<Id>| {
+            let awards = outcome.awards.iter().map(|drawn| drawn.award.id.as_ref());
+            awards.eq(drawn.iter().map(AsRef::as_ref))
+        };
+        return Ok(f64::from(u8::from(same(run(candidates, rules, [0; 16], 0)?))));
+    }
+    let mut lot = Lot::new(&ads, rules);
+    let mut propensity = 1.0;
+    for id in drawn {
+        let Ok(at) = ads.binary_search_by(|ad| ad.id.as_ref().cmp(id.as_ref())) else { return Ok(0.0) };
+        propensity *= lot.chance(Some(at));
+        lot.take(at);
+    }
+    if drawn.len() < rules.winners {
+        propensity *= lot.chance(None);
+    }
+    Ok(propensity)
+}
+
+/// The chance of each eligible candidate to be among the one or two ads that are shown, ordered by id.
+///
+/// Errors: those of [`run`], and [`AuctionError::NoClosedForm`] for more winners.
+pub fn shown_shares<Id: AsRef<[u8]> + Clone>(
+    candidates: &[Candidate<Id>],
+    rules: &SegmentRules,
+) -> Result<Vec<Share<Id>>, AuctionError> {
+    let ads = eligible(candidates, rules)?;
+    if rules.winners > 2 {
+        return Err(AuctionError::NoClosedForm { winners: rules.winners, temperature: rules.temperature });
+    }
+    let mut chances = vec![0.0; ads.len()];
+    if rules.temperature <= 0.0 {
+        for drawn in run(candidates, rules, [0; 16], 0)?.awards {
+            if let Ok(at) = ads.binary_search_by(|ad| ad.id.as_ref().cmp(drawn.award.id.as_ref())) {
+                chances[at] = 1.0;
+            }
+        }
+    } else {
+        for first in 0..ads.len() {
+            let mut lot = Lot::new(&ads, rules);
+            let chance = lot.chance(Some(first));
+            chances[first] += chance;
+            lot.take(first);
+            for second in (0..ads.len()).filter(|second| rules.winners == 2 && *second != first) {
+                chances[second] += chance * lot.chance(Some(second));
+            }
+        }
+    }
+    let share = |(ad, probability): (Drawn<Id>, f64)| Share { id: ad.id, probability };
+    Ok(ads.into_iter().zip(chances).map(share).collect())
+}
+
+/// What each eligible candidate pays on average in an auction, in micros, ordered by id: the price of a click (or a
+/// thousand impressions) times the chance to win it, for one winner at temperature 1. Times `q` (or a thousandth), it is
+/// the revenue of an impression.
 ///
 /// With `W` the weight of all others and of no ad, `b` the effective bid and `r` the reserve it is, by Myerson's lemma,
 /// `b x(b) − ∫ from r to b of x = b·qb/(qb+W) − (b−r) + (W/q)·ln((qb+W)/(qr+W))`; without a reserve
@@ -179,7 +229,7 @@ pub fn run<Id: AsRef<[u8]> + Clone>(
 ///
 /// Errors: those of [`run`], and [`AuctionError::NoClosedForm`].
 pub fn expected_payments<Id: AsRef<[u8]> + Clone>(
-    candidates: &[SegmentCandidate<Id>],
+    candidates: &[Candidate<Id>],
     rules: &SegmentRules,
 ) -> Result<Vec<(Id, f64)>, AuctionError> {
     let (winners, temperature) = (rules.winners, rules.temperature);
@@ -191,10 +241,10 @@ pub fn expected_payments<Id: AsRef<[u8]> + Clone>(
         let others: f64 =
             ads.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, ad)| ad.weight).sum();
         expected_payment(
-            ads[at].ctr,
+            ads[at].rate,
             ads[at].bid.0 as f64,
             others + rules.null_weight,
-            rules.reserve.0 as f64,
+            ads[at].reserve.0 as f64,
         )
     };
     Ok(ads.iter().enumerate().map(|(at, ad)| (ad.id.clone(), payment(at))).collect())
@@ -222,8 +272,12 @@ struct Drawn<Id> {
     id: Id,
     /// Effective bid.
     bid: Micros,
-    ctr: f64,
-    /// `q · bid`, over 0.
+    billing: Billing,
+    /// The larger of the rules' reserve and its own.
+    reserve: Micros,
+    /// Micros an impression by micro of the bid: `q`, or a thousandth.
+    rate: f64,
+    /// `rate · bid`, over 0.
     weight: f64,
     /// `E^T`; a small number is good luck.
     luck: f64,
@@ -238,23 +292,24 @@ impl<Id> Drawn<Id> {
 
 /// Candidates that may win, ordered by id.
 fn eligible<Id: AsRef<[u8]> + Clone>(
-    candidates: &[SegmentCandidate<Id>],
+    candidates: &[Candidate<Id>],
     rules: &SegmentRules,
 ) -> Result<Vec<Drawn<Id>>, AuctionError> {
     rules.validate()?;
-    check(candidates.iter().map(|c| Checked {
-        id: c.id.as_ref(),
-        bid: c.bid,
-        pacing: c.pacing,
-        reserve: Micros::ZERO,
-    }))?;
+    check(candidates)?;
     let mut ads: Vec<Drawn<Id>> = candidates
         .iter()
         .filter_map(|c| {
             let bid = paced_bid(c.bid, c.pacing);
-            let weight = c.ctr.get() * bid.0 as f64;
-            let ad = Drawn { id: c.id.clone(), bid, ctr: c.ctr.get(), weight, luck: 1.0, tie: 0 };
-            (bid >= rules.reserve && weight > 0.0).then_some(ad)
+            let (everyone, rate) = match c.billing {
+                Billing::PerClick => (rules.reserve, c.ctr.get() * c.relevance.get()),
+                Billing::PerMille => (rules.reserve_per_mille, c.relevance.get() / 1000.0),
+            };
+            let reserve = everyone.max(c.reserve);
+            let weight = rate * bid.0 as f64;
+            let (id, billing) = (c.id.clone(), c.billing);
+            let ad = Drawn { id, bid, billing, reserve, rate, weight, luck: 1.0, tie: 0 };
+            (bid >= reserve && weight > 0.0).then_some(ad)
         })
         .collect();
     ads.sort_by(|a, b| a.id.as_ref().cmp(b.id.as_ref()));
@@ -270,8 +325,10 @@ impl SegmentRules {
         if !(0.0..=MAX_BID.0 as f64).contains(&self.null_weight) {
             return Err(AuctionError::NullWeight { found: self.null_weight });
         }
-        if self.reserve < Micros::ZERO || self.reserve > MAX_BID {
-            return Err(AuctionError::Reserve { found: self.reserve });
+        for reserve in [self.reserve, self.reserve_per_mille] {
+            if reserve < Micros::ZERO || reserve > MAX_BID {
+                return Err(AuctionError::Reserve { found: reserve });
+            }
         }
         if !(0.0..=MAX_TEMPERATURE).contains(&self.temperature) {
             return Err(AuctionError::Temperature { found: self.temperature });
@@ -325,18 +382,19 @@ fn relative(weight: f64, largest: f64, power: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Probability;
 
-    fn candidate(id: &str, bid: f64, ctr: f64) -> SegmentCandidate<String> {
+    fn candidate(id: &str, bid: f64, ctr: f64) -> Candidate<String> {
         let ctr = Probability::new(ctr).expect("within 0 to 1");
-        SegmentCandidate { id: id.into(), bid: Micros((bid * 1e6) as i64), ctr, pacing: 1.0 }
+        Candidate::new(id.into(), Billing::PerClick, Micros((bid * 1e6) as i64), ctr)
     }
 
     fn rules(winners: usize) -> SegmentRules {
-        SegmentRules { winners, null_weight: 0.0, reserve: Micros::ZERO, temperature: 1.0 }
+        SegmentRules { winners, ..SegmentRules::default() }
     }
 
     /// Scenario 0 of the paper: bids 3, 3, 2, 2.
-    fn books() -> Vec<SegmentCandidate<String>> {
+    fn books() -> Vec<Candidate<String>> {
         vec![
             candidate("a", 3.0, 0.36),
             candidate("b", 3.0, 0.87),
@@ -374,9 +432,9 @@ mod tests {
         for n in 0..RUNS {
             let outcome = run(&books(), &rules, seed(n), 0).expect("valid");
             no_ad = outcome.no_ad;
-            if let Some(award) = outcome.awards.first() {
+            if let Some(SegmentAward { award, .. }) = outcome.awards.first() {
                 let at = outcome.shares.iter().position(|s| s.id == award.id).expect("it took part");
-                let price = award.price_per_click.0 as f64;
+                let price = award.price.0 as f64;
                 assert!((outcome.shares[at].probability - outcome.propensity).abs() < 1e-12);
                 assert!(price >= 500_000.0 && price <= books()[at].bid.0 as f64);
                 paid[at].0 += price;
@@ -410,7 +468,7 @@ mod tests {
                 let outcome = run(&books(), &rules, seed(n), 3).expect("valid");
                 let product: f64 = outcome.awards.iter().map(|a| a.propensity).product();
                 assert!(outcome.propensity <= product + 1e-12);
-                let ids = outcome.awards.into_iter().map(|a| a.id).collect();
+                let ids = outcome.awards.into_iter().map(|a| a.award.id).collect();
                 let entry = seen.entry(ids).or_insert((0.0, outcome.propensity));
                 entry.0 += 1.0;
                 assert!((entry.1 - outcome.propensity).abs() < 1e-12, "one order, one propensity");
@@ -428,15 +486,73 @@ mod tests {
     }
 
     #[test]
+    fn the_chance_of_an_outcome_can_be_asked_for() {
+        for (winners, temperature, null_weight) in
+            [(1, 1.0, 0.0), (2, 1.0, 600_000.0), (2, 0.5, 0.0), (2, 0.0, 700_000.0)]
+        {
+            let rules = SegmentRules { null_weight, temperature, ..rules(winners) };
+            let mut shown: std::collections::BTreeMap<String, f64> = std::collections::BTreeMap::new();
+            let mut seen = std::collections::BTreeSet::new();
+            for n in 0..3_000 {
+                let outcome = run(&books(), &rules, seed(n), 0).expect("valid");
+                let ids: Vec<String> = outcome.awards.into_iter().map(|drawn| drawn.award.id).collect();
+                let asked = propensity(&books(), &rules, &ids).expect("valid");
+                assert!((asked - outcome.propensity).abs() < 1e-12, "{ids:?}");
+                if seen.insert(ids.clone()) {
+                    for id in ids {
+                        *shown.entry(id).or_default() += asked;
+                    }
+                }
+            }
+            for share in shown_shares(&books(), &rules).expect("closed form") {
+                let found = shown.get(&share.id).copied().unwrap_or(0.0);
+                assert!((found - share.probability).abs() < 1e-9, "{share:?} {found}");
+            }
+        }
+        let dear = SegmentRules { reserve: Micros(2_500_000), ..rules(1) };
+        assert_eq!(propensity(&books(), &dear, &["c".to_owned()]), Ok(0.0), "under the reserve");
+        let two = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(propensity(&books(), &rules(1), &two), Ok(0.0), "more than are shown");
+        assert!(shown_shares(&books(), &rules(3)).is_err());
+    }
+
+    /// 20 for a thousand impressions is as much as 1 for a click of one in fifty.
+    #[test]
+    fn impressions_and_clicks_are_drawn_by_what_an_impression_is_worth() {
+        let click = candidate("click", 1.0, 0.02);
+        let mille =
+            Candidate::new("mille".to_owned(), Billing::PerMille, Micros(20_000_000), Probability::ZERO);
+        let list = [click, mille];
+        let floors = SegmentRules { reserve_per_mille: Micros(5_000_000), ..rules(1) };
+        let outcome = run(&list, &floors, seed(1), 0).expect("valid");
+        for share in &outcome.shares {
+            assert!((share.probability - 0.5).abs() < 1e-12, "{share:?}");
+        }
+        let mut least = i64::MAX;
+        for n in 0..400 {
+            let drawn = run(&list, &floors, seed(n), 0).expect("valid").awards.remove(0).award;
+            let own = list.iter().find(|own| own.id == drawn.id).expect("took part");
+            assert_eq!(drawn.billing, own.billing);
+            assert!(drawn.price <= own.bid && drawn.price > Micros::ZERO);
+            if drawn.billing == Billing::PerMille {
+                least = least.min(drawn.price.0);
+            }
+        }
+        assert_eq!(least, 5_000_000, "a reserve of its own");
+        let dear = SegmentRules { reserve_per_mille: Micros(20_000_001), ..rules(1) };
+        assert_eq!(run(&list, &dear, seed(1), 0).expect("valid").shares.len(), 1);
+    }
+
+    #[test]
     fn cold_draws_take_the_largest_weight_for_certain() {
         let rules = SegmentRules { temperature: 0.0, null_weight: 700_000.0, ..rules(3) };
         for n in 0..50 {
             let outcome = run(&books(), &rules, seed(n), 0).expect("valid");
             let prices: Vec<(&str, i64)> =
-                outcome.awards.iter().map(|a| (a.id.as_str(), a.price_per_click.0)).collect();
+                outcome.awards.iter().map(|a| (a.award.id.as_str(), a.award.price.0)).collect();
             // c weighs .62 and d .52, less than no ad at .7, which sets the price.
             assert_eq!(prices, [("b", 804_597), ("a", 1_944_444)]);
-            assert_eq!(outcome.awards[0].price_set_by, SegmentPriceSetBy::NoAd);
+            assert_eq!(outcome.awards[0].award.price_set_by, PriceSetBy::NoAd);
             assert!((outcome.propensity - 1.0).abs() < 1e-12 && outcome.no_ad < 1e-12);
         }
     }
@@ -452,8 +568,8 @@ mod tests {
                     let mut list = books();
                     list[1].bid = Micros(bid);
                     let outcome = run(&list, &rules, seed(n), 1).expect("valid");
-                    let own = outcome.awards.into_iter().find(|award| award.id == "b");
-                    own.map_or(0, |award| value - award.price_per_click.0)
+                    let own = outcome.awards.into_iter().find(|a| a.award.id == "b");
+                    own.map_or(0, |a| value - a.award.price.0)
                 };
                 let truth = utility(value);
                 assert!(truth >= 0, "paid more than its value");
@@ -473,7 +589,7 @@ mod tests {
         assert_eq!(run(&list, &rules, seed(5), 2).expect("valid"), first);
         let orders: std::collections::BTreeSet<Vec<String>> = (0..20)
             .map(|segment| run(&list, &rules, seed(5), segment).expect("valid"))
-            .map(|outcome| outcome.awards.into_iter().map(|a| a.id).collect())
+            .map(|outcome| outcome.awards.into_iter().map(|a| a.award.id).collect())
             .collect();
         assert!(orders.len() > 3, "every segment must have noise of its own");
     }

@@ -606,6 +606,9 @@ pub enum AdsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Estimate from the logged draws what other rules for the places below answers would have brought, or say why the log
+    /// is no basis for that.
+    Judge(AdsJudgeArgs),
     /// Sign links with a new key from now on; those that are out go on working until they expire.
     RotateKey {
         /// Where posts, indexes and ads are kept.
@@ -618,6 +621,29 @@ pub enum AdsCommand {
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
     },
+}
+
+/// Rules that were not in force; what is not given stays as it was.
+#[derive(Debug, Args)]
+pub struct AdsJudgeArgs {
+    /// Where posts, indexes and ads are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Exponent of the noise, 0 to 8.
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// Weight of showing no ad, in micros an impression.
+    #[arg(long, value_name = "MICROS")]
+    pub no_ad_micros: Option<i64>,
+    /// Least price of a click, not under the one that was in force.
+    #[arg(long, value_name = "MICROS")]
+    pub reserve_micros: Option<i64>,
+    /// Days back.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(i64).range(1..=366))]
+    pub days: i64,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `bowerbird models`

@@ -2,11 +2,12 @@
 //!
 //! The organic part is complete before an ad is looked for, so no ad can touch a score, an order or a word.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use bowerbird_ads::{AdRequest, Device, Neighbour};
+use bowerbird_ads::{AdRequest, AdsError, Contest, Degraded, Device, Neighbour, Place, Slate};
 use bowerbird_answer::{AnswerRequest, Source, StillThere};
 use bowerbird_live::LiveError;
 use bowerbird_posts::{Ordinal, PostId, StoreError};
@@ -162,6 +163,71 @@ pub async fn sponsored(
             tracing::warn!(error = %error, "no ad decision");
             None
         }
+    }
+}
+
+/// Writes `answer` and looks meanwhile for the ads that fit `question`, from the moment of `begin` on: nothing of an
+/// ad is known to the answer, and nothing is held for one until the answer is there ([`below`]).
+pub async fn with_ads<A>(
+    stack: &Stack,
+    question: AdRequest,
+    begin: impl Future<Output = ()>,
+    answer: impl Future<Output = A>,
+) -> (A, Option<Looked>) {
+    let Some(ads) = &stack.ads else { return (answer.await, None) };
+    let auction_id = question.auction_id;
+    let looking = async {
+        begin.await;
+        ads.contest(question).await
+    };
+    let (mut answer, mut looking) = (pin!(answer), pin!(looking));
+    let mut found = None;
+    let answer = loop {
+        tokio::select! {
+            answer = &mut answer => break answer,
+            contest = &mut looking, if found.is_none() => found = Some(contest),
+        }
+    };
+    let ended = Instant::now();
+    let found = match found {
+        Some(found) => Some(found),
+        None => tokio::time::timeout(stack.config.ads.timeout, looking).await.ok(),
+    };
+    (answer, Some(Looked { auction_id, ended, found }))
+}
+
+/// The ads that were found while an answer was written.
+pub struct Looked {
+    auction_id: Uuid,
+    /// When the answer was there.
+    ended: Instant,
+    /// None when there was not enough time.
+    found: Option<Result<Contest, AdsError>>,
+}
+
+/// The sponsored blocks below an answer with this text. A failed decision is an empty slot, never a failed answer.
+pub async fn below(stack: &Stack, looked: Option<Looked>, answer: &str) -> Option<Sponsored> {
+    let Looked { auction_id, ended, found } = looked?;
+    let ads = stack.ads.as_ref()?;
+    let settled = match found {
+        Some(Ok(contest)) => ads.settle(contest.below(answer, Timestamp::now())).await,
+        Some(Err(error)) => Err(error),
+        None => Ok(Slate { auction_id, degraded: Some(Degraded::Relevance), ..Slate::default() }),
+    };
+    let settled = settled.inspect_err(|error| tracing::warn!(%error, "no ad decision"));
+    metrics::histogram!("bowerbird_answer_ads_seconds").record(ended.elapsed().as_secs_f64());
+    Some(Sponsored::new(&settled.ok()?, ended.elapsed()))
+}
+
+/// A request for the places below the answer to `question`.
+pub fn answer_ads(stack: &Stack, question: &str, beside: Vec<Neighbour>, deadline: Instant) -> AdRequest {
+    AdRequest {
+        slots: stack.config.ads.slots,
+        place: Place::Answer,
+        beside,
+        deadline: Some(deadline),
+        ahead: true,
+        ..AdRequest::new(question, Timestamp::now(), Uuid::now_v7())
     }
 }
 

@@ -139,6 +139,11 @@ impl ClickModel {
             .then(|| self.drawn(estimate, auction_id, ad, 0))
     }
 
+    /// Share of auctions in which estimates are drawn.
+    pub fn explore_share(&self) -> f64 {
+        self.config.explore_share
+    }
+
     /// Draw number `round` for an ad: 0 is that of [`Self::explored`], others serve to count how often an outcome comes
     /// about.
     pub fn drawn(&self, estimate: &Estimate, auction_id: [u8; 16], ad: &str, round: u32) -> Probability {

@@ -34,6 +34,9 @@ pub(crate) async fn reserve(
     day: &str,
     expires_ms: i64,
 ) -> Result<Result<(), usize>, AdsError> {
+    if holds.is_empty() {
+        return Ok(Ok(()));
+    }
     for hold in holds {
         release(work, &hold.nonce).await?;
     }

@@ -1,5 +1,6 @@
 //! The ad engine from outside: a database of its own for each test, stub or real models, a clock that stands still.
 
+mod answers;
 mod budget;
 mod catalog;
 mod crash;

@@ -132,6 +132,11 @@ async fn the_second_decision_shows_what_was_written_at_the_same_price_and_tells_
     assert_eq!((seen.ad_id.as_str(), seen.status), ("a-ad", EventStatus::Recorded));
     let click = with.engine.click(token(&block.click_url), &person(), later(3)).await.expect("counts");
     assert_eq!(click.destination, "https://a.example/shoes");
+    let public = with.engine.shown_ads("").await.expect("reads");
+    let told: Vec<(&str, &str, usize)> =
+        public.iter().map(|ad| (ad.ad.as_str(), ad.text.as_str(), ad.targeting.keywords.len())).collect();
+    assert_eq!(told, [("a-ad", OWN, 1), ("b-ad", OWN, 1)]);
+    assert_eq!((&public[0].generated_texts, public[1].generated_texts.len()), (&vec![WRITTEN.to_owned()], 0));
     let audit = with.engine.audit().await.expect("audits");
     assert!(audit.differences.is_empty(), "{audit:?}");
 }

@@ -1,9 +1,11 @@
 //! `bowerbird ads`
 
 use anyhow::Context;
+use bowerbird_ads::{AdEngine, OtherRules};
+use bowerbird_auction::Micros;
 
 use super::open;
-use crate::cli::{AdsCommand, AdsFormat};
+use crate::cli::{AdsCommand, AdsFormat, AdsJudgeArgs};
 use crate::config::Config;
 use crate::progress::Bars;
 use crate::stack::{Parts, Stack};
@@ -59,6 +61,11 @@ pub async fn run(config: &Config, command: AdsCommand) -> anyhow::Result<()> {
                 audit.differences.len()
             );
         }
+        AdsCommand::Judge(args) => {
+            let stack = open(config, &args.data_dir, parts).await?;
+            let ads = stack.ads.as_ref().context("ads are off: set ads.enabled = true")?;
+            judge(ads, &args).await?;
+        }
         AdsCommand::RotateKey { data_dir } => {
             let stack = open(config, &data_dir, parts).await?;
             let ads = stack.ads.as_ref().context("ads are off: set ads.enabled = true")?;
@@ -109,6 +116,35 @@ pub async fn run(config: &Config, command: AdsCommand) -> anyhow::Result<()> {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Prints what the log says of other rules.
+async fn judge(ads: &AdEngine, args: &AdsJudgeArgs) -> anyhow::Result<()> {
+    let other = OtherRules {
+        temperature: args.temperature,
+        no_ad_micros: args.no_ad_micros.map(Micros),
+        reserve_micros: args.reserve_micros.map(Micros),
+    };
+    let now = jiff::Timestamp::now();
+    let judged = ads.judge(other, now.as_millisecond() - args.days * 86_400_000, now).await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&judged)?);
+        return Ok(());
+    }
+    println!("{} answers, worth {:.0} under the other rules", judged.answers, judged.clicks.effective_sample);
+    for (what, unit, found) in
+        [("clicks an answer", 1.0, &judged.clicks), ("value an answer", 1e6, &judged.value_micros)]
+    {
+        println!("{what}: {:.5} as it was", found.logged / unit);
+        for (name, estimate) in [("IPS", found.ips), ("SNIPS", found.snips), ("DR", found.dr)] {
+            let [value, low, high] = [estimate.value, estimate.low, estimate.high].map(|v| v / unit);
+            println!("  {name:<6} {value:.5}  95 % interval {low:.5} to {high:.5}");
+        }
+    }
+    for reason in &judged.refused {
+        println!("no verdict: {reason}");
     }
     Ok(())
 }

@@ -32,10 +32,14 @@ pub async fn ask(stack: &crate::stack::Stack, q: &str, ads: bool) -> anyhow::Res
         timeout_ms: None,
     };
     let flow::Question { found, request, .. } = flow::question(stack, &body).await?;
-    let question = request.question.clone();
-    let answer = flow::answerer(stack)?.answer(request).await;
-    let ads =
-        if ads { flow::sponsored(stack, &question, flow::beside(&found.hits), false).await } else { None };
+    let sponsored = flow::answer_ads(stack, &request.question, flow::beside(&found.hits), request.deadline);
+    let writing = flow::answerer(stack)?.answer(request);
+    let (answer, looked) = if ads {
+        flow::with_ads(stack, sponsored, std::future::ready(()), writing).await
+    } else {
+        (writing.await, None)
+    };
+    let ads = flow::below(stack, looked, &answer.text).await;
     let page = AnswerPage { answer: serde_json::to_value(&answer)?, ads, request_id: "cli".into() };
     Ok((answer, page))
 }

@@ -14,7 +14,7 @@ use axum::{Extension, Json};
 use bowerbird_answer::{AnswerEvent, Answerer, collect};
 use metrics::counter;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::flow::{self, Question};
 use crate::http::problem::Problem;
@@ -46,12 +46,18 @@ pub async fn answer(
     let Question { found, request, key, timeout } = flow::question(&app.stack, &body).await?;
     let beside = flow::beside(&found.hits);
     if !body.stream {
-        let (question, still_there) = (request.question.clone(), request.still_there.clone());
-        let mut answer = collect(app.stack.answers.stream(&answerer, request, key), &still_there).await;
+        let still_there = request.still_there.clone();
+        let sponsored = flow::answer_ads(&app.stack, &request.question, beside, request.deadline);
+        let writing = collect(app.stack.answers.stream(&answerer, request, key), &still_there);
+        let (mut answer, looked) = if body.ads {
+            flow::with_ads(&app.stack, sponsored, std::future::ready(()), writing).await
+        } else {
+            (writing.await, None)
+        };
         if let Some(error) = answer.error.take() {
             return Err(error.into());
         }
-        let ads = if body.ads { flow::sponsored(&app.stack, &question, beside, false).await } else { None };
+        let ads = flow::below(&app.stack, looked, &answer.text).await;
         let answer = serde_json::to_value(&answer).map_err(|error| Problem::internal(&error))?;
         return Ok(Json(AnswerPage { answer, ads, request_id: id.0 }).into_response());
     }
@@ -157,33 +163,43 @@ async fn compose(app: &App, answerer: &Answerer, stream: &Stream, reader: u64, o
     let mut request = plan.request.clone();
     request.deadline = Instant::now() + plan.timeout;
     let still_there = request.still_there.clone();
+    let sponsored = flow::answer_ads(&app.stack, &request.question, plan.beside.clone(), request.deadline);
     let mut events = app.stack.answers.stream(answerer, request, plan.key);
-    let mut done = None;
-    while let Some(event) = events.recv().await {
-        match event {
-            AnswerEvent::Sources(_) if stream.has("sources") => {}
-            AnswerEvent::Sources(_) => out.send(stream.sources(reader)).await,
-            // Its post may have gone while it waited for a slow reader.
-            AnswerEvent::Sentence(sentence) if !still_there.holds(&sentence.citations) => {}
-            AnswerEvent::Sentence(sentence) => out.send(stream.sentence(reader, sentence)).await,
-            AnswerEvent::Done(summary) => done = Some(summary),
-            AnswerEvent::Error(error) => {
-                let body = Problem::from(error).body(&stream.id);
-                out.send(stream.failed(reader, json!(body))).await;
+    let (began, mut text) = (Notify::new(), String::new());
+    let telling = async {
+        let mut done = None;
+        while let Some(event) = events.recv().await {
+            match event {
+                AnswerEvent::Sources(_) if stream.has("sources") => {}
+                AnswerEvent::Sources(_) => out.send(stream.sources(reader)).await,
+                // Its post may have gone while it waited for a slow reader.
+                AnswerEvent::Sentence(sentence) if !still_there.holds(&sentence.citations) => {}
+                AnswerEvent::Sentence(sentence) => {
+                    text.push_str(&sentence.text);
+                    text.push('\n');
+                    out.send(stream.sentence(reader, sentence)).await;
+                    began.notify_one();
+                }
+                AnswerEvent::Done(summary) => done = Some(summary),
+                AnswerEvent::Error(error) => {
+                    let body = Problem::from(error).body(&stream.id);
+                    out.send(stream.failed(reader, json!(body))).await;
+                }
             }
         }
-    }
-    if plan.ads
-        && done.is_some()
-        && !stream.has("ad")
-        && let Some(ads) =
-            flow::sponsored(&app.stack, &plan.request.question, plan.beside.clone(), false).await
-    {
+        began.notify_one();
+        done
+    };
+    let (done, looked) = if plan.ads && !stream.has("ad") {
+        flow::with_ads(&app.stack, sponsored, began.notified(), telling).await
+    } else {
+        (telling.await, None)
+    };
+    let Some(summary) = done else { return };
+    if let Some(ads) = flow::below(&app.stack, looked, &text).await {
         out.send(stream.fixed(reader, "ad", json!(ads))).await;
     }
-    if let Some(summary) = done {
-        out.send(stream.done(reader, summary)).await;
-    }
+    out.send(stream.done(reader, summary)).await;
 }
 
 /// Where a reader listens.

@@ -80,6 +80,7 @@ pub fn router(stack: Stack, metrics: PrometheusHandle) -> Router {
         .route("/v1/reports/traffic", get(ad_reports::traffic))
         .route("/v1/reports/no_fill", get(ad_reports::no_fill))
         .route("/v1/campaigns/{id}/simulation", get(ad_reports::simulate))
+        .route("/v1/ope", get(ad_reports::judge))
         .route("/v1/ledger/audit", get(ad_reports::audit))
         .route("/openrtb2/auction", post(openrtb::auction))
         .route("/v1/advertisers", catalog::advertisers::all())

@@ -70,6 +70,7 @@ use crate::http::{
         ad_reports::report,
         ad_reports::traffic,
         ad_reports::no_fill,
+        ad_reports::judge,
         ad_reports::simulate,
         ad_reports::audit,
         ad_reports::transparency,

@@ -311,6 +311,11 @@ impl From<AdsError> for Problem {
             AdsError::TextTooLong { .. } => Self::invalid("query_too_long", "q", error.to_string()),
             AdsError::UserKey { .. } => Self::invalid("user_out_of_range", "user", error.to_string()),
             AdsError::TooManyTopics { .. } => Self::invalid("too_many_topics", "topics", error.to_string()),
+            AdsError::OtherRules(_) => Self::invalid("invalid_rules", "", error.to_string()),
+            AdsError::ReserveNotLogged { .. } => {
+                Self::invalid("reserve_not_logged", "reserve_micros", error.to_string())
+            }
+            AdsError::OffPolicy(_) => Self::invalid("log_too_short", "days", error.to_string()),
             AdsError::Token(_) => Self::invalid("invalid_token", "token", error.to_string()),
             AdsError::Postback(_) => Self::invalid("invalid_postback", "", error.to_string()),
             AdsError::Busy => Self::overloaded(error.to_string()),

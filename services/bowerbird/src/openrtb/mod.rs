@@ -190,7 +190,11 @@ pub fn response(
     base: &str,
 ) -> BidResponse {
     if let Some(reason) = &slate.no_fill {
-        let why = if matches!(reason, NoFill::NoSlot) { NoBid::NoMatch } else { NoBid::Sensitive };
+        let why = if matches!(reason, NoFill::NoSlot | NoFill::NoAdDrawn) {
+            NoBid::NoMatch
+        } else {
+            NoBid::Sensitive
+        };
         return no_bid(&request.id, why, serde_json::to_string(reason).unwrap_or_default());
     }
     if slate.blocks.is_empty() {

@@ -1,6 +1,6 @@
 //! Auctions to check, drawn at random.
 
-use bowerbird_auction::segment::{SegmentCandidate, SegmentRules};
+use bowerbird_auction::segment::SegmentRules;
 use bowerbird_auction::{Billing, Candidate, Mechanism, Micros, Probability, Rules, SQUASH_PIVOT};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -51,35 +51,37 @@ pub(super) fn auction(rng: &mut StdRng, mechanism: Mechanism) -> (Vec<Candidate<
 }
 
 /// A segment auction with 2 to 8 candidates and one to three winners.
-pub(super) fn segment(rng: &mut StdRng) -> (Vec<SegmentCandidate<String>>, SegmentRules) {
+pub(super) fn segment(rng: &mut StdRng) -> (Vec<Candidate<String>>, SegmentRules) {
     let n = rng.random_range(2..=8);
-    let candidates = (0..n).map(|i| SegmentCandidate {
-        id: format!("ad-{i}"),
-        bid: Micros(rng.random_range(1_000_000..6_000_000)),
-        ctr: probability(rng.random_range(0.05..0.9)),
-        pacing: if rng.random_bool(0.5) { 1.0 } else { rng.random_range(0.2..1.0) },
+    let candidates = (0..n).map(|i| {
+        let bid = rng.random_range(1_000_000..6_000_000);
+        // A thousand impressions are worth as much as four hundred clicks.
+        let (billing, bid) =
+            if rng.random_bool(0.3) { (Billing::PerMille, bid * 400) } else { (Billing::PerClick, bid) };
+        let ctr = probability(rng.random_range(0.05..0.9));
+        let pacing = if rng.random_bool(0.5) { 1.0 } else { rng.random_range(0.2..1.0) };
+        Candidate { pacing, ..Candidate::new(format!("ad-{i}"), billing, Micros(bid), ctr) }
     });
     let candidates = candidates.collect();
     let rules = SegmentRules {
         winners: rng.random_range(1..=3),
         null_weight: if rng.random_bool(0.5) { rng.random_range(0.0..2_000_000.0) } else { 0.0 },
         reserve: Micros(if rng.random_bool(0.5) { rng.random_range(0..1_500_000) } else { 0 }),
+        reserve_per_mille: Micros(if rng.random_bool(0.5) { rng.random_range(0..600_000_000) } else { 0 }),
         temperature: [1.0, 1.0, 0.5, 2.0][rng.random_range(0..4)],
     };
     (candidates, rules)
 }
 
 /// The four books of the published scenarios: click probabilities, and bids in whole units.
-pub(super) fn books(bids: [i64; 4]) -> Vec<SegmentCandidate<String>> {
+pub(super) fn books(bids: [i64; 4]) -> Vec<Candidate<String>> {
     ["a", "b", "c", "d"]
         .into_iter()
         .zip(bids)
         .zip([0.36, 0.87, 0.31, 0.26])
-        .map(|((id, bid), ctr)| SegmentCandidate {
-            id: id.to_owned(),
-            bid: Micros(bid * Micros::PER_UNIT),
-            ctr: probability(ctr),
-            pacing: 1.0,
+        .map(|((id, bid), ctr)| {
+            let bid = Micros(bid * Micros::PER_UNIT);
+            Candidate::new(id.to_owned(), Billing::PerClick, bid, probability(ctr))
         })
         .collect()
 }

@@ -1,8 +1,8 @@
 //! Off-policy estimates from logs of the segment auction, whose propensities are exact, against the truth.
 
 use bowerbird_ads::offpolicy::{Decision, Estimate, Evaluation, Interval, evaluate};
-use bowerbird_auction::Micros;
-use bowerbird_auction::segment::{SegmentCandidate, SegmentRules, run};
+use bowerbird_auction::segment::{SegmentRules, run};
+use bowerbird_auction::{Billing, Candidate, Micros};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -63,7 +63,7 @@ fn estimates(found: &Evaluation) -> [Estimate; 3] {
 }
 
 fn policy(temperature: f64, null_weight: f64) -> SegmentRules {
-    SegmentRules { winners: 1, null_weight, reserve: Micros::ZERO, temperature }
+    SegmentRules { null_weight, temperature, ..SegmentRules::default() }
 }
 
 /// One log of `logging`, evaluated for `target`, and the real click rate of `target` over the same requests.
@@ -75,12 +75,10 @@ fn logged(
     let mut decisions = Vec::with_capacity(DECISIONS);
     let mut truth = 0.0;
     for _ in 0..DECISIONS {
-        let ads: Vec<SegmentCandidate<[u8; 1]>> = (0..ADS as u8)
-            .map(|i| SegmentCandidate {
-                id: [i],
-                bid: Micros(rng.random_range(500_000..2_000_000)),
-                ctr: probability(rng.random_range(0.02..0.2)),
-                pacing: 1.0,
+        let ads: Vec<Candidate<[u8; 1]>> = (0..ADS as u8)
+            .map(|i| {
+                let bid = Micros(rng.random_range(500_000..2_000_000));
+                Candidate::new([i], Billing::PerClick, bid, probability(rng.random_range(0.02..0.2)))
             })
             .collect();
         // The model of the estimator is off from the truth by up to a third.
@@ -94,8 +92,8 @@ fn logged(
         };
         truth += expected(&real) / DECISIONS as f64;
         let (shown, probability) = match outcome.awards.first() {
-            Some(award) => {
-                let at = usize::from(award.id[0]);
+            Some(drawn) => {
+                let at = usize::from(drawn.award.id[0]);
                 (Some(at), other.shares[at].probability)
             }
             None => (None, other.no_ad),

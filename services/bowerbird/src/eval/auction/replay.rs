@@ -1,7 +1,7 @@
 //! A log run again: the same candidates, rules and seed give the same winners and prices, in any order of candidates,
 //! and on every machine.
 
-use bowerbird_auction::segment::{self, SegmentCandidate, SegmentRules};
+use bowerbird_auction::segment::{self, SegmentRules};
 use bowerbird_auction::{Billing, Candidate, Mechanism, Micros, Rules, run};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -63,14 +63,18 @@ fn known() -> anyhow::Result<String> {
             digest.update(award.id);
             digest.update(award.price.0.to_le_bytes());
         }
-        let drawn: Vec<_> = (0..6_i64)
-            .map(|i| SegmentCandidate { id: [i as u8], bid: bid(i), ctr: ctr(i), pacing: 1.0 })
-            .collect();
-        let rules =
-            SegmentRules { winners: 2, null_weight: 200_000.0, reserve: Micros(50_000), temperature: 1.25 };
-        for award in segment::run(&drawn, &rules, seed(n.unsigned_abs()), 1)?.awards {
-            digest.update(award.id);
-            digest.update(award.price_per_click.0.to_le_bytes());
+        let drawn: Vec<_> =
+            (0..6_i64).map(|i| Candidate::new([i as u8], Billing::PerClick, bid(i), ctr(i))).collect();
+        let rules = SegmentRules {
+            winners: 2,
+            null_weight: 200_000.0,
+            reserve: Micros(50_000),
+            temperature: 1.25,
+            ..SegmentRules::default()
+        };
+        for drawn in segment::run(&drawn, &rules, seed(n.unsigned_abs()), 1)?.awards {
+            digest.update(drawn.award.id);
+            digest.update(drawn.award.price.0.to_le_bytes());
         }
     }
     Ok(hex::encode(digest.finalize()))

@@ -4,8 +4,8 @@
 //! Welfare, revenue and relevance are those of the paper: means over three segments, as parts of the largest possible.
 //! Its own figures come from 500 runs of rounded inputs, so the closed form is the reference and not they.
 
-use bowerbird_auction::Micros;
-use bowerbird_auction::segment::{SegmentCandidate, SegmentRules, expected_payments, run};
+use bowerbird_auction::segment::{SegmentAward, SegmentRules, expected_payments, run};
+use bowerbird_auction::{Candidate, Micros};
 
 use super::market::{books, seed};
 use super::{Check, Mean, STANDARD_ERRORS, chi_squared};
@@ -28,22 +28,22 @@ pub(super) fn checks() -> anyhow::Result<Vec<Check>> {
 }
 
 fn rules(winners: usize) -> SegmentRules {
-    SegmentRules { winners, null_weight: 0.0, reserve: Micros::ZERO, temperature: 1.0 }
+    SegmentRules { winners, ..SegmentRules::default() }
 }
 
-fn weight(ad: &SegmentCandidate<String>) -> f64 {
+fn weight(ad: &Candidate<String>) -> f64 {
     ad.ctr.get() * ad.bid.0 as f64
 }
 
-fn most(ads: &[SegmentCandidate<String>], of: impl Fn(&SegmentCandidate<String>) -> f64) -> f64 {
+fn most(ads: &[Candidate<String>], of: impl Fn(&Candidate<String>) -> f64) -> f64 {
     ads.iter().map(of).fold(0.0, f64::max)
 }
 
 /// One ad for each of three segments, each drawn anew: welfare, revenue and relevance.
-fn repeated(scenario: usize, ads: &[SegmentCandidate<String>]) -> anyhow::Result<Vec<Check>> {
+fn repeated(scenario: usize, ads: &[Candidate<String>]) -> anyhow::Result<Vec<Check>> {
     let most = [most(ads, weight), most(ads, |ad| ad.bid.0 as f64), most(ads, |ad| ad.ctr.get())];
     let total: f64 = ads.iter().map(weight).sum();
-    let mean_of = |value: fn(&SegmentCandidate<String>) -> f64| -> f64 {
+    let mean_of = |value: fn(&Candidate<String>) -> f64| -> f64 {
         ads.iter().map(|ad| weight(ad) / total * value(ad)).sum()
     };
     let paid: f64 = expected_payments(ads, &rules(1))?.iter().map(|(_, payment)| payment).sum();
@@ -52,10 +52,10 @@ fn repeated(scenario: usize, ads: &[SegmentCandidate<String>]) -> anyhow::Result
     for n in 0..ANSWERS {
         let mut sums = [0.0; 3];
         for segment in 0..SEGMENTS {
-            for award in run(ads, &rules(1), seed(n), segment)?.awards {
+            for SegmentAward { award, .. } in run(ads, &rules(1), seed(n), segment)?.awards {
                 let ad = ads.iter().find(|ad| ad.id == award.id).expect("awards go to candidates");
                 sums[0] += weight(ad);
-                sums[1] += award.price_per_click.0 as f64;
+                sums[1] += award.price.0 as f64;
                 sums[2] += ad.ctr.get();
             }
         }
@@ -77,7 +77,7 @@ fn repeated(scenario: usize, ads: &[SegmentCandidate<String>]) -> anyhow::Result
 }
 
 /// Three ads at once, none twice, against all 24 orders.
-fn without_replacement(scenario: usize, ads: &[SegmentCandidate<String>]) -> anyhow::Result<Vec<Check>> {
+fn without_replacement(scenario: usize, ads: &[Candidate<String>]) -> anyhow::Result<Vec<Check>> {
     let weights: Vec<f64> = ads.iter().map(weight).collect();
     let (most_weight, most_ctr) = (most(ads, weight), most(ads, |ad| ad.ctr.get()));
     let value = |order: &[usize]| -> [f64; 2] {
@@ -109,11 +109,8 @@ fn without_replacement(scenario: usize, ads: &[SegmentCandidate<String>]) -> any
     Ok(checks.collect())
 }
 
-fn positions(
-    ads: &[SegmentCandidate<String>],
-    awards: &[bowerbird_auction::segment::SegmentAward<String>],
-) -> Vec<usize> {
-    awards.iter().filter_map(|award| ads.iter().position(|ad| ad.id == award.id)).collect()
+fn positions(ads: &[Candidate<String>], drawn: &[SegmentAward<String>]) -> Vec<usize> {
+    drawn.iter().filter_map(|drawn| ads.iter().position(|ad| ad.id == drawn.award.id)).collect()
 }
 
 /// Every order of `k` of `weights`, with its probability.
@@ -185,8 +182,8 @@ fn payments() -> anyhow::Result<Check> {
     for n in 0..DRAWS {
         let awards = run(&ads, &rules, seed(n), 2)?.awards;
         for (mean, ad) in means.iter_mut().zip(&ads) {
-            let own = awards.iter().find(|award| award.id == ad.id);
-            mean.add(own.map_or(0.0, |award| award.price_per_click.0 as f64));
+            let own = awards.iter().find(|drawn| drawn.award.id == ad.id);
+            mean.add(own.map_or(0.0, |drawn| drawn.award.price.0 as f64));
         }
     }
     let expected = expected_payments(&ads, &rules)?;

@@ -1,7 +1,7 @@
 //! What every auction must hold to: a higher bid never loses, one's own bid moves no price, nobody gains by another
 //! bid than the truth, and nobody pays more than the bid.
 
-use bowerbird_auction::segment::{SegmentCandidate, SegmentRules};
+use bowerbird_auction::segment::{SegmentAward, SegmentRules};
 use bowerbird_auction::{Billing, Candidate, Mechanism, Micros, Rules, paced_bid, run, segment};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -169,7 +169,7 @@ fn weight(c: &Candidate<String>, rules: &Rules) -> f64 {
 
 fn drawn(
     rng: &mut StdRng,
-    mut list: Vec<SegmentCandidate<String>>,
+    mut list: Vec<Candidate<String>>,
     rules: &SegmentRules,
     key: [u8; 16],
     found: &mut Found,
@@ -177,18 +177,22 @@ fn drawn(
     let who = rng.random_range(0..list.len());
     let id = list[who].id.clone();
     // The chance of being drawn first, and for this noise whether it is shown and at which price.
-    let won = |list: &[SegmentCandidate<String>]| -> anyhow::Result<(f64, Option<(usize, Micros)>)> {
+    let won = |list: &[Candidate<String>]| -> anyhow::Result<(f64, Option<(usize, Micros)>)> {
         let outcome = segment::run(list, rules, key, 5)?;
         let share = outcome.shares.iter().find(|share| share.id == id).map_or(0.0, |share| share.probability);
-        let award = outcome.awards.into_iter().find(|award| award.id == id);
+        let drawn = outcome.awards.into_iter().find(|drawn| drawn.award.id == id);
         // All places are alike.
-        Ok((share, award.map(|award| (1, award.price_per_click))))
+        Ok((share, drawn.map(|drawn| (1, drawn.award.price))))
     };
-    for award in segment::run(&list, rules, key, 5)?.awards {
+    let reserve = |c: &Candidate<String>| match c.billing {
+        Billing::PerClick => rules.reserve,
+        Billing::PerMille => rules.reserve_per_mille,
+    };
+    for SegmentAward { award, .. } in segment::run(&list, rules, key, 5)?.awards {
         let own = list.iter().find(|c| c.id == award.id).expect("awards go to candidates");
         found.priced += 1;
-        let allowed = rules.reserve..=paced_bid(own.bid, own.pacing);
-        found.price_out_of_range += usize::from(!allowed.contains(&award.price_per_click));
+        let allowed = reserve(own)..=paced_bid(own.bid, own.pacing);
+        found.price_out_of_range += usize::from(!allowed.contains(&award.price));
     }
     let before = won(&list)?;
     let value = list[who].bid.0;
@@ -199,6 +203,7 @@ fn drawn(
     found.fell += usize::from(after.0 < before.0);
 
     list[who].pacing = 1.0;
+    let reserve = reserve(&list[who]).0 as f64;
     let mut utility = |bid: i64| -> anyhow::Result<f64> {
         list[who].bid = Micros(bid);
         Ok(won(&list)?.1.map_or(0.0, |(_, price)| (value - price.0) as f64))
@@ -206,8 +211,8 @@ fn drawn(
     let truth = utility(value)?;
     let price = utility(3 * value)?;
     // What the bidder would pay is where its place changes.
-    let level = if price.abs() > 0.0 { value as f64 - price } else { rules.reserve.0 as f64 };
-    for bid in tries(rng, value, [level, rules.reserve.0 as f64].into_iter()) {
+    let level = if price.abs() > 0.0 { value as f64 - price } else { reserve };
+    for bid in tries(rng, value, [level, reserve].into_iter()) {
         found.perturbed += 1;
         found.regret = found.regret.max((utility(bid)? - truth) / value as f64);
     }
