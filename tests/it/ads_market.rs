@@ -13,7 +13,8 @@ use tower::ServiceExt;
 
 const QUERY: &str = "running shoes";
 
-async fn market() -> Fixture {
+/// The demo's ads.
+pub async fn market() -> Fixture {
     let mut config = test_config();
     // The test clicks faster than a person.
     config.ads.engine.traffic.least_click_delay = Duration::ZERO;
