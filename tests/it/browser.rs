@@ -3,19 +3,22 @@
 mod driver;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use bowerbird_tests::{call, post_json};
 use fantoccini::Locator;
+use fantoccini::elements::Element;
 use fantoccini::key::Key;
 use jiff::Timestamp;
 use serde_json::json;
 
 use self::driver::{Page, Screen, in_browser, in_browser_at};
+use crate::ad_text::{FACT, OWN, shop};
 use crate::ads_market::market;
-use crate::support::served;
+use crate::support::{Copying, served};
 
 /// A query that matches posts by word and by meaning, and for which the demo has an ad.
 const SHOPPING: &str = "shoes for jogging";
@@ -83,6 +86,35 @@ async fn a_sponsored_block_stands_apart_and_counts_when_seen() {
         page.wait(r#".ad[data-seen="true"]"#).await?;
         Ok(())
     })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_a_model_wrote_says_so_with_its_fact() {
+    let shop = shop(Arc::new(Copying::default()), true).await;
+    let ads = shop.stack.ads.as_ref().expect("ads are on");
+    in_browser_at(
+        Screen::Desktop,
+        async || served(shop.router.clone()).await,
+        async |page: &Page| {
+            let why = async || -> anyhow::Result<Vec<Element>> {
+                page.search("running shoes").await?;
+                page.wait("#sponsored .ad summary").await?.click().await?;
+                page.wait("#sponsored .ad details[open]").await?;
+                page.all("#sponsored .ad .wording").await
+            };
+            ensure!(why().await?.is_empty(), "the advertiser wrote the first text");
+            ensure!(page.wait("#sponsored .ad-text").await?.text().await? == OWN);
+
+            ads.texts_settled().await;
+            let told = why().await?;
+            ensure!(told.len() == 1 && told[0].is_displayed().await?, "it does not say who wrote the text");
+            let (told, text) = (told[0].text().await?, page.wait("#sponsored .ad-text").await?.text().await?);
+            ensure!(text.trim_end_matches('.') == FACT.trim_end_matches('.'), "{text}");
+            ensure!(told.contains(&format!("“{FACT}”")) && told.contains("a model (copying)"), "{told}");
+            Ok(())
+        },
+    )
     .await;
 }
 
