@@ -188,6 +188,9 @@ async fn dates_currencies_and_keywords_that_make_no_sense_are_refused() {
     for (fields, param, says) in campaigns {
         refused_twice(&fixture, "/v1/campaigns", fields, param, says).await;
     }
+    let name = "x".repeat(100_000);
+    let shown = format!("{}…", &name[..60]);
+    refused_twice(&fixture, "/v1/campaigns", &format!("\"{name}\":1"), &shown, "unknown field").await;
     let keyword = |text: &str| json!({"text": text, "match_type": "phrase"});
     let many: Vec<Value> = (0..2500).map(|n| keyword(&format!("word{n}"))).collect();
     let (long, many) = (json!([keyword(&"x".repeat(100_000))]).to_string(), json!(many).to_string());
