@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 
 use crate::support::Copying;
 
-const OWN: &str = "Shoes for every road.";
-const FACT: &str = "Our running shoes weigh 215 g and the sole is 4 mm thin.";
+/// What the advertiser says.
+pub const OWN: &str = "Shoes for every road.";
+/// And vouches for.
+pub const FACT: &str = "Our running shoes weigh 215 g and the sole is 4 mm thin.";
 
 /// One advertiser whose ad has `facts`.
 fn booked(facts: &[&str]) -> String {
@@ -31,7 +33,7 @@ fn booked(facts: &[&str]) -> String {
 }
 
 /// Word-counting stub encoders and a gate that lets every keyword match through.
-async fn shop(generator: Arc<dyn Generator>, rewrite: bool) -> Fixture {
+pub async fn shop(generator: Arc<dyn Generator>, rewrite: bool) -> Fixture {
     let mut models = stub_models("");
     models.generator = Some(generator);
     let mut config = test_config();

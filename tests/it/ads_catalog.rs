@@ -2,6 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use bowerbird::config::Config;
 use bowerbird_ads::Level;
 use bowerbird_tests::{Fixture, call, fixture, fixture_with, post_json, stub_models, test_config};
 use serde_json::{Value, json};
@@ -43,7 +44,12 @@ fn refusal(answer: &(StatusCode, HeaderMap, Value)) -> (u16, &str, &str) {
 
 /// Advertiser `adv`, campaign `camp`, ad group `grp` and ad `ad`.
 async fn booked() -> Fixture {
-    let fixture = fixture(stub_models(""), Vec::new()).await;
+    booked_with(test_config()).await
+}
+
+/// The same with another configuration.
+pub async fn booked_with(config: Config) -> Fixture {
+    let fixture = fixture_with(config, stub_models(""), Vec::new()).await;
     for (path, body) in [
         ("/v1/advertisers", json!({"id": "adv", "name": "Acme"})),
         (

@@ -13,7 +13,8 @@ use tower::ServiceExt;
 
 const QUERY: &str = "running shoes";
 
-async fn market() -> Fixture {
+/// The demo's ads.
+pub async fn market() -> Fixture {
     let mut config = test_config();
     // The test clicks faster than a person.
     config.ads.engine.traffic.least_click_delay = Duration::ZERO;
@@ -63,6 +64,10 @@ async fn a_click_is_explained_reported_and_audited() {
     let row = row.unwrap_or_else(|| panic!("{terms}"));
     assert_eq!((&row["impressions"], &row["clicks"]), (&json!(1), &json!(1)));
     assert!(row["spent"].as_i64().is_some_and(|spent| spent > 0), "{row}");
+    let hours = get(app, "/v1/reports?by=hour").await;
+    let of_hours = hours["rows"].as_array().expect("rows").iter();
+    let of_hours: i64 = of_hours.filter_map(|row| row["spent"].as_i64()).sum();
+    assert_eq!(json!(of_hours), row["spent"], "{hours}");
     let traffic = get(app, "/v1/reports/traffic").await;
     assert!(traffic["rows"].as_array().is_some_and(|rows| rows.iter().any(|row| row["status"] == "billed")));
     post_json(app, "/v1/decide", json!({"q": "who won the world cup"})).await;
@@ -77,9 +82,12 @@ async fn a_click_is_explained_reported_and_audited() {
     let simulated = get(app, &format!("/v1/campaigns/{campaign}/simulation")).await;
     assert_eq!(simulated["auctions"], json!(1), "{simulated}");
 
-    for path in
-        ["/v1/reports?by=weather", "/v1/reports?from=2026-13-01", "/v1/reports?from=2026-02-01&to=2026-01-01"]
-    {
+    for path in [
+        "/v1/reports?by=weather",
+        "/v1/reports?from=2026-13-01",
+        "/v1/reports?from=2026-02-01&to=2026-01-01",
+        "/v1/reports?by=hour&from=2026-01-01&to=2026-02-02",
+    ] {
         let (status, body) = call(app, Method::GET, path, Body::empty()).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {body}");
     }

@@ -3,12 +3,22 @@
 mod driver;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use axum::Router;
+use axum::http::{Method, StatusCode};
+use bowerbird_tests::{call, post_json};
 use fantoccini::Locator;
+use fantoccini::elements::Element;
 use fantoccini::key::Key;
+use jiff::Timestamp;
+use serde_json::json;
 
-use self::driver::{Page, Screen, in_browser};
+use self::driver::{Page, Screen, in_browser, in_browser_at};
+use crate::ad_text::{FACT, OWN, shop};
+use crate::ads_market::market;
+use crate::support::{Copying, served};
 
 /// A query that matches posts by word and by meaning, and for which the demo has an ad.
 const SHOPPING: &str = "shoes for jogging";
@@ -76,6 +86,35 @@ async fn a_sponsored_block_stands_apart_and_counts_when_seen() {
         page.wait(r#".ad[data-seen="true"]"#).await?;
         Ok(())
     })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_a_model_wrote_says_so_with_its_fact() {
+    let shop = shop(Arc::new(Copying::default()), true).await;
+    let ads = shop.stack.ads.as_ref().expect("ads are on");
+    in_browser_at(
+        Screen::Desktop,
+        async || served(shop.router.clone()).await,
+        async |page: &Page| {
+            let why = async || -> anyhow::Result<Vec<Element>> {
+                page.search("running shoes").await?;
+                page.wait("#sponsored .ad summary").await?.click().await?;
+                page.wait("#sponsored .ad details[open]").await?;
+                page.all("#sponsored .ad .wording").await
+            };
+            ensure!(why().await?.is_empty(), "the advertiser wrote the first text");
+            ensure!(page.wait("#sponsored .ad-text").await?.text().await? == OWN);
+
+            ads.texts_settled().await;
+            let told = why().await?;
+            ensure!(told.len() == 1 && told[0].is_displayed().await?, "it does not say who wrote the text");
+            let (told, text) = (told[0].text().await?, page.wait("#sponsored .ad-text").await?.text().await?);
+            ensure!(text.trim_end_matches('.') == FACT.trim_end_matches('.'), "{text}");
+            ensure!(told.contains(&format!("“{FACT}”")) && told.contains("a model (copying)"), "{told}");
+            Ok(())
+        },
+    )
     .await;
 }
 
@@ -214,33 +253,98 @@ async fn a_phone_shows_everything_without_sideways_scrolling() {
     .await;
 }
 
+/// Clicks an ad of the campaign and tells what it has spent today.
+async fn spend(app: &Router, campaign: &str) -> anyhow::Result<i64> {
+    let (_, slate) = post_json(app, "/v1/decide", json!({"q": "running shoes"})).await;
+    let block = &slate["blocks"][0];
+    for link in ["impression_url", "click_url"] {
+        let link = block[link].as_str().with_context(|| slate.to_string())?;
+        let (status, told) = call(app, Method::GET, link, "").await;
+        ensure!(status == StatusCode::OK || status == StatusCode::SEE_OTHER, "{status} {told}");
+    }
+    let day = Timestamp::now().strftime("%Y-%m-%d");
+    let path = format!("/v1/reports?campaign={campaign}&from={day}&to={day}");
+    let (_, report) = call(app, Method::GET, &path, "").await;
+    report["rows"][0]["spent"].as_i64().filter(|spent| *spent > 0).with_context(|| report.to_string())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_advertiser_sees_spend_and_reasons_and_can_pause() {
+    const CAMPAIGN: &str = "fernquist-running";
     const ROW: &str = r#"[data-campaign="fernquist-running"]"#;
-    in_browser(Screen::Desktop, async |page: &Page| {
-        page.open("/console.html").await?;
-        let budget = page.wait(&format!("{ROW} td:nth-of-type(2)")).await?.text().await?;
-        ensure!(budget == "60.00 USD", "{budget}");
-        page.wait(&format!("{ROW} .open")).await?.click().await?;
-        let ask = async |query: &str, reason: &str| -> anyhow::Result<()> {
-            page.eval("document.getElementById('why-q').value = ''").await?;
-            page.wait("#why-q").await?.send_keys(query).await?;
-            page.press(&Key::Enter).await?;
-            page.until(&format!("document.getElementById('why').dataset.reason === '{reason}'")).await?;
-            ensure!(page.wait("#why").await?.text().await?.len() > 20);
-            Ok(())
-        };
-        ask("who won the world cup", "no_match").await?;
-        ask("running shoes", "served").await?;
+    // Of the test's own: what is spent in the demo stays spent for the next test.
+    let market = market().await;
+    let app = &market.router;
+    in_browser_at(
+        Screen::Desktop,
+        async || served(app.clone()).await,
+        async |page: &Page| {
+            let spent = spend(app, CAMPAIGN).await?;
+            let spent = format!("{}.{:02}", spent / 1_000_000, spent % 1_000_000 / 10_000);
+            page.open("/console.html").await?;
+            let budget = page.wait(&format!("{ROW} td:nth-of-type(2)")).await?.text().await?;
+            ensure!(budget == "60.00 USD", "{budget}");
+            page.wait(&format!("{ROW} .open")).await?.click().await?;
+            the_chart_shows(page, &spent).await?;
+            let ask = async |query: &str, reason: &str| -> anyhow::Result<()> {
+                page.eval("document.getElementById('why-q').value = ''").await?;
+                page.wait("#why-q").await?.send_keys(query).await?;
+                page.press(&Key::Enter).await?;
+                page.until(&format!("document.getElementById('why').dataset.reason === '{reason}'")).await?;
+                ensure!(page.wait("#why").await?.text().await?.len() > 20);
+                Ok(())
+            };
+            ask("who won the world cup", "no_match").await?;
+            ask("running shoes", "served").await?;
 
-        page.wait(&format!(r#"{ROW}[data-status="enabled"] .turn"#)).await?.click().await?;
-        page.wait(&format!(r#"{ROW}[data-status="paused"]"#)).await?;
-        page.client.refresh().await?;
-        page.wait(&format!(r#"{ROW}[data-status="paused"] .turn"#)).await?.click().await?;
-        page.wait(&format!(r#"{ROW}[data-status="enabled"]"#)).await?;
-        page.fits().await
-    })
+            page.wait(&format!(r#"{ROW}[data-status="enabled"] .turn"#)).await?.click().await?;
+            page.wait(&format!(r#"{ROW}[data-status="paused"]"#)).await?;
+            page.client.refresh().await?;
+            page.wait(&format!(r#"{ROW}[data-status="paused"] .turn"#)).await?.click().await?;
+            page.wait(&format!(r#"{ROW}[data-status="enabled"]"#)).await?;
+            page.fits().await?;
+
+            // Spent as fast as it can be: there is no plan to be behind.
+            let path = format!("/v1/campaigns/{CAMPAIGN}");
+            let (status, told) = call(app, Method::PATCH, &path, json!({"pacing": "asap"}).to_string()).await;
+            ensure!(status == StatusCode::OK, "{told}");
+            page.client.refresh().await?;
+            page.wait(&format!("{ROW} .open")).await?.click().await?;
+            let label = page.wait("#pacing svg").await?.attr("aria-label").await?.context("a label")?;
+            ensure!(label.starts_with(&format!("{spent} of 60.00 USD spent by ")), "{label}");
+            ensure!(!label.contains("evenly") && page.all("#pacing .planned").await?.is_empty(), "{label}");
+            Ok(())
+        },
+    )
     .await;
+}
+
+/// Checks the drawing of today's spend: what it says, its points, and where the plan ends.
+async fn the_chart_shows(page: &Page, spent: &str) -> anyhow::Result<()> {
+    let chart = page.wait(r#"#pacing svg[role="img"]"#).await?;
+    let label = chart.attr("aria-label").await?.context("a label")?;
+    let rest = label.strip_prefix(&format!("{spent} of 60.00 USD spent by "));
+    let parts = rest.and_then(|rest| rest.split_once(" UTC; spread evenly it is "));
+    let (now, rest) = parts.with_context(|| label.clone())?;
+    ensure!(rest.contains(" by then and 60.00 by 24:00."), "{label}");
+    ensure!(rest.ends_with(&format!(" Spent by the hour: {spent} by {now}.")), "{label}");
+    let told = page.wait("#plan").await?.text().await?;
+    ensure!(told.starts_with(&format!("{spent} spent by now; ")), "{told}");
+
+    let (hour, minute) = now.split_once(':').context("a time")?;
+    let (hour, minute): (u64, u64) = (hour.parse()?, minute.parse()?);
+    let points = page.eval("document.querySelector('#pacing .spent').points.numberOfItems").await?;
+    // Midnight, the end of each whole hour, and now; in the first minute of an hour only when something was spent in it.
+    let least = 1 + hour + u64::from(minute > 0);
+    ensure!((least..=hour + 2).contains(&points.as_u64().context("a number")?), "{points} at {now}");
+    let plan = "const at = (name, side) => document.querySelector(`#pacing ${name}`).getAttribute(side); \
+                return at('.planned', 'x2') === at('.frame', 'x2') && at('.planned', 'y2') === at('.limit', 'y2') \
+                && at('.planned', 'y1') === at('.frame', 'y1')";
+    let ends = page.eval(&format!("(() => {{ {plan}; }})()")).await?;
+    ensure!(ends == true, "the plan goes from nothing to the budget at the end of the day");
+    let (_, _, width, height) = chart.rectangle().await?;
+    ensure!(width > 300.0 && height > 100.0, "{width} by {height}");
+    Ok(())
 }
 
 /// Breaks the first stream of an answer off after its first sentence, and keeps what the second was asked with.

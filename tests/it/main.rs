@@ -2,6 +2,7 @@
 
 mod ad_text;
 mod ads_apart;
+mod ads_bad_input;
 mod ads_catalog;
 mod ads_market;
 mod answer_cache;

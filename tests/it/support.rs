@@ -70,15 +70,17 @@ pub async fn running_demo() -> &'static str {
     static ADDRESS: OnceCell<String> = OnceCell::const_new();
     let start = || async {
         let router = demo_router().await;
-        let (tell, told) = tokio::sync::oneshot::channel();
-        shared().spawn(async move {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-            tell.send(listener.local_addr().expect("an address")).expect("the test waits");
-            axum::serve(listener, router).await.expect("serves");
-        });
-        format!("http://{}", told.await.expect("the server starts"))
+        shared().spawn(served(router)).await.expect("the server starts")
     };
     ADDRESS.get_or_init(start).await
+}
+
+/// The address of `router`, served as long as the runtime lives that this is called on.
+pub async fn served(router: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
+    format!("http://{address}")
 }
 
 /// A server-sent event.

@@ -1,9 +1,10 @@
-//! What happened so far: by campaign, search term, slot, and reason.
+//! What happened so far: by campaign, search term, slot, ad, hour, and reason.
 
 use std::collections::BTreeMap;
 
 use bowerbird_auction::Micros;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use sqlx::AnyConnection;
 
@@ -13,6 +14,9 @@ use crate::time::{day, millis};
 
 /// Rows of one report.
 const MAX_ROWS: i64 = 1000;
+/// Hours of one report: of the 32 days that are asked for at most, and of the 31 that a link may live after them.
+const MAX_HOURS: i64 = 64 * 24;
+const HOUR_MS: i64 = 3_600_000;
 
 /// One campaign.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -52,19 +56,22 @@ pub enum ReportBy {
     Slot,
     /// Each ad.
     Ad,
+    /// Each hour, by when it happened.
+    Hour,
 }
 
 impl ReportBy {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Campaign, Self::SearchTerm, Self::Slot, Self::Ad];
+    pub const ALL: [Self; 5] = [Self::Campaign, Self::SearchTerm, Self::Slot, Self::Ad, Self::Hour];
 
-    /// `campaign`, `search_term`, `slot` or `ad`.
+    /// `campaign`, `search_term`, `slot`, `ad` or `hour`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Campaign => "campaign",
             Self::SearchTerm => "search_term",
             Self::Slot => "slot",
             Self::Ad => "ad",
+            Self::Hour => "hour",
         }
     }
 
@@ -73,12 +80,14 @@ impl ReportBy {
         Self::ALL.into_iter().find(|known| known.as_str() == name)
     }
 
-    fn columns(self) -> (&'static str, &'static str) {
+    /// Key and detail, where a row tells of slots alike; `None` where it tells of events at one time.
+    fn columns(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Campaign => ("s.campaign", "s.day"),
-            Self::SearchTerm => ("s.query", "s.keyword"),
-            Self::Slot => ("CAST(s.slot AS TEXT)", "''"),
-            Self::Ad => ("s.ad", "''"),
+            Self::Campaign => Some(("s.campaign", "s.day")),
+            Self::SearchTerm => Some(("s.query", "s.keyword")),
+            Self::Slot => Some(("CAST(s.slot AS TEXT)", "''")),
+            Self::Ad => Some(("s.ad", "''")),
+            Self::Hour => None,
         }
     }
 }
@@ -86,7 +95,7 @@ impl ReportBy {
 /// Figures of one row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReportRow {
-    /// Campaign, search term, slot or ad.
+    /// Campaign, search term, slot, ad, or hour such as `2026-01-31T09` (UTC).
     pub key: String,
     /// Day of a campaign, keyword of a search term; else empty.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -125,6 +134,7 @@ pub struct TrafficRow {
 
 type CampaignRow = (String, String, String, String, String, i64, i64, i64, i64, i64, i64);
 type Row = (String, String, i64, i64, i64, i64, f64, i64);
+type HourRow = (i64, i64, i64, i64, i64, f64, i64);
 
 impl Engine {
     pub(crate) async fn campaigns(&self, now: Timestamp) -> Result<Vec<CampaignReport>, AdsError> {
@@ -166,7 +176,7 @@ impl Engine {
     }
 
     /// The report by `by` over the UTC days `from` to `to`, both inclusive, of one campaign or all; most spent first, at
-    /// most a thousand rows.
+    /// most a thousand rows. Hours come in their order, those without events left out.
     pub(crate) async fn report(
         &self,
         by: ReportBy,
@@ -174,7 +184,7 @@ impl Engine {
         from: &str,
         to: &str,
     ) -> Result<Vec<ReportRow>, AdsError> {
-        let (key, detail) = by.columns();
+        let Some((key, detail)) = by.columns() else { return self.hours(campaign, from, to).await };
         let statement = format!(
             "SELECT {key}, {detail}, COUNT(*), \
              CAST(COALESCE(SUM(CASE WHEN i.status <> 'invalid' THEN 1 ELSE 0 END), 0) AS BIGINT), \
@@ -207,6 +217,47 @@ impl Engine {
             }
         };
         Ok(rows.into_iter().map(row).collect())
+    }
+
+    /// What happened to the slots of the UTC days `from` to `to`, by the hour in which it did. A day is of whose budget
+    /// paid, as in every report: what is settled after midnight stands in its own hour, which is past `to`.
+    async fn hours(&self, campaign: Option<&str>, from: &str, to: &str) -> Result<Vec<ReportRow>, AdsError> {
+        let slots = "s.day >= $1 AND s.day <= $2 AND ($3 = '' OR s.campaign = $3)";
+        let statement = format!(
+            "SELECT h.hour, CAST(SUM(h.served) AS BIGINT), CAST(SUM(h.seen) AS BIGINT), \
+             CAST(SUM(h.clicked) AS BIGINT), CAST(SUM(h.spent) AS BIGINT), \
+             CAST(SUM(h.predicted) AS DOUBLE PRECISION), CAST(SUM(h.converted) AS BIGINT) FROM (\
+             SELECT s.at / {HOUR_MS} AS hour, 1 AS served, 0 AS seen, 0 AS clicked, 0 AS spent, 0.0 AS predicted, \
+             0 AS converted FROM served s WHERE {slots} \
+             UNION ALL SELECT e.at / {HOUR_MS}, 0, \
+             CASE WHEN e.kind = 'impression' AND e.status <> 'invalid' THEN 1 ELSE 0 END, \
+             CASE WHEN e.kind = 'click' AND e.status NOT IN ('orphan', 'invalid') THEN 1 ELSE 0 END, \
+             e.amount_micros, \
+             CASE WHEN e.kind = 'impression' AND e.status <> 'invalid' THEN s.probability ELSE 0.0 END, 0 \
+             FROM served s JOIN events e ON e.nonce = s.nonce WHERE {slots} \
+             UNION ALL SELECT v.at / {HOUR_MS}, 0, 0, 0, 0, 0.0, 1 \
+             FROM served s JOIN conversions v ON v.nonce = s.nonce WHERE {slots}) h \
+             GROUP BY h.hour ORDER BY h.hour LIMIT {MAX_HOURS}"
+        );
+        let rows: Vec<HourRow> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
+            .bind(from.to_owned())
+            .bind(to.to_owned())
+            .bind(campaign.unwrap_or_default().to_owned())
+            .fetch_all(&self.store.reader)
+            .await?;
+        let row = |(hour, served, impressions, clicks, spent, predicted_clicks, conversions): HourRow| {
+            Ok(ReportRow {
+                key: hour_key(hour)?,
+                detail: String::new(),
+                served,
+                impressions,
+                clicks,
+                spent: Micros(spent),
+                predicted_clicks,
+                conversions,
+            })
+        };
+        rows.into_iter().map(row).collect()
     }
 
     /// Events of the UTC days `from` to `to` by what became of them.
@@ -242,6 +293,14 @@ impl Engine {
         .fetch_all(&self.store.reader)
         .await?)
     }
+}
+
+/// `YYYY-MM-DDTHH` in UTC of an hour counted from 1970.
+fn hour_key(hour: i64) -> Result<String, AdsError> {
+    let begins = Timestamp::from_second(hour.saturating_mul(HOUR_MS / 1000));
+    let begins =
+        begins.map_err(|_| AdsError::Damaged { what: format!("an event of hour {hour} after 1970") })?;
+    Ok(begins.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H").to_string())
 }
 
 /// Adds decisions without an ad, counted by day and reason.

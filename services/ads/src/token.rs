@@ -42,10 +42,10 @@ pub enum TokenError {
     #[error("malformed: expected the token of a link as it was given out")]
     Malformed,
     /// The signature does not fit, or the key is unknown.
-    #[error("signature does not verify")]
+    #[error("signature does not verify: use the link as it was given out")]
     Signature,
     /// An impression token was used as a click, or the other way round.
-    #[error("is for {found}, expected {expected}")]
+    #[error("is for {found}, expected {expected}: use that link of the block")]
     Kind {
         /// What the call takes.
         expected: &'static str,

@@ -1,17 +1,11 @@
 // The advertiser's console: campaigns, spend against the plan, search terms, and why a campaign is not serving.
 
-import { asSentence, byId, el } from "./dom.js";
+import { pacingChart, planned } from "./chart.js";
+import { asSentence, byId, el, money } from "./dom.js";
 
 const KEY = "bowerbird-key";
 const told = byId("told");
 let chosen = null;
-
-/** Micros as an amount with two decimals, exactly: no number of money goes through a fraction. */
-function money(micros) {
-  const whole = BigInt(micros);
-  const cents = (whole < 0n ? -whole : whole) / 10000n;
-  return `${whole < 0n ? "-" : ""}${cents / 100n}.${String(cents % 100n).padStart(2, "0")}`;
-}
 
 /** A call of the API; a key is asked for where the server wants one. */
 async function api(method, path, body) {
@@ -81,21 +75,44 @@ async function open(campaign, spent) {
   byId("detail").hidden = false;
   byId("detail-name").textContent = campaign.name;
   byId("why").textContent = "";
-  const now = new Date();
-  const minutes = now.getUTCHours() * 60 + now.getUTCMinutes();
-  const planned = (BigInt(campaign.daily_budget_micros) * BigInt(minutes)) / 1440n;
-  byId("plan").textContent =
-    campaign.pacing === "asap"
-      ? `${money(spent)} of ${money(campaign.daily_budget_micros)} spent; it is spent as fast as it can be.`
-      : `${money(spent)} spent by now; spread evenly over the day (UTC) it would be ${money(planned)} of ${money(campaign.daily_budget_micros)}.`;
+  byId("pacing").replaceChildren();
+  byId("terms").tBodies[0].replaceChildren();
+  byId("plan").textContent = against(campaign, BigInt(spent), minutesOf(new Date()));
+  byId("why-q").focus();
+  const of = `campaign=${encodeURIComponent(campaign.id)}`;
   try {
-    const terms = await api("GET", `v1/reports?by=search_term&campaign=${encodeURIComponent(campaign.id)}`);
+    const day = today();
+    const [hours, terms] = await Promise.all([
+      api("GET", `v1/reports?by=hour&${of}&from=${day}&to=${day}`),
+      api("GET", `v1/reports?by=search_term&${of}`),
+    ]);
+    if (chosen !== campaign) return; // another one was opened meanwhile
+    showPacing(campaign, hours.rows);
     const cells = (row) => [row.key || "(not kept)", row.detail || "by meaning", String(row.impressions), String(row.clicks), money(row.spent)];
     byId("terms").tBodies[0].replaceChildren(...terms.rows.map((row) => el("tr", {}, ...cells(row).map((text) => el("td", {}, text)))));
   } catch (error) {
     told.textContent = asSentence(error.message);
   }
-  byId("why-q").focus();
+}
+
+/** Minutes since midnight UTC. */
+const minutesOf = (now) => now.getUTCHours() * 60 + now.getUTCMinutes();
+
+/** Today's spend beside the plan, in a sentence. */
+function against(campaign, spent, minutes) {
+  const budget = BigInt(campaign.daily_budget_micros);
+  return campaign.pacing === "asap"
+    ? `${money(spent)} of ${money(budget)} spent; it is spent as fast as it can be.`
+    : `${money(spent)} spent by now; spread evenly over the day (UTC) it would be ${money(planned(budget, minutes))} of ${money(budget)}.`;
+}
+
+function showPacing(campaign, rows) {
+  const now = minutesOf(new Date());
+  const hours = new Map(rows.map((row) => [Number(row.key.slice(11)), BigInt(row.spent)]));
+  const spent = [...hours.values()].reduce((sum, micros) => sum + micros, 0n);
+  byId("plan").textContent = against(campaign, spent, now);
+  const plan = { budget: BigInt(campaign.daily_budget_micros), even: campaign.pacing !== "asap", currency: campaign.currency, now };
+  byId("pacing").replaceChildren(pacingChart(hours, plan));
 }
 
 /** What each reason means, and what to do about it. */

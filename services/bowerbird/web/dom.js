@@ -9,8 +9,12 @@ export const byId = (id) => document.getElementById(id);
  * An element. `props` become attributes, except `on…` functions (listeners) and `null`, `undefined` or `false`
  * (left out); strings among `children` become text nodes.
  */
-export function el(tag, props = {}, ...children) {
-  const element = document.createElement(tag);
+export const el = (tag, props = {}, ...children) => filled(document.createElement(tag), props, children);
+
+/** The same for elements of a drawing. */
+export const svgEl = (tag, props = {}, ...children) => filled(document.createElementNS(SVG, tag), props, children);
+
+function filled(element, props, children) {
   for (const [name, value] of Object.entries(props)) {
     if (value === null || value === undefined || value === false) continue;
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
@@ -64,6 +68,13 @@ export const plural = (count, noun) => `${whole.format(count)} ${noun}${count ==
 export function asSentence(message) {
   const text = String(message).trim();
   return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? "" : ".");
+}
+
+/** Micros as an amount with two decimals, exactly: no number of money goes through a fraction. */
+export function money(micros) {
+  const whole = BigInt(micros);
+  const cents = (whole < 0n ? -whole : whole) / 10000n;
+  return `${whole < 0n ? "-" : ""}${cents / 100n}.${String(cents % 100n).padStart(2, "0")}`;
 }
 
 /** A duration as people read it: `under 0.1 ms`, `0.4 ms`, `38 ms`, `1.2 s`. */

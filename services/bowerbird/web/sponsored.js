@@ -56,7 +56,7 @@ function whyThis(block) {
 /** Who wrote the text, when it was not the advertiser. */
 function wordingInWords(wording) {
   if (wording?.origin !== "generated") return null;
-  return el("p", { class: "wording" }, `The text was written by a model from the advertiser’s facts: “${wording.fact}”`);
+  return el("p", { class: "wording" }, `The text was written by a model (${wording.model}) from the advertiser’s facts: “${wording.fact}”`);
 }
 
 /** What decided, without anybody's bid. */

@@ -30,12 +30,21 @@ pub enum Screen {
     Phone,
 }
 
-/// Runs `visit` in a fresh browser, or says what to install and returns when there is none.
+/// Runs `visit` to the demo in a fresh browser, or says what to install and returns when there is none.
 ///
 /// # Panics
 /// When the visit fails, and when there is no browser although `BOWERBIRD_REQUIRE_ALL=1`.
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 pub async fn in_browser(screen: Screen, visit: impl AsyncFnOnce(&Page) -> anyhow::Result<()>) {
+    in_browser_at(screen, async || crate::support::running_demo().await.to_owned(), visit).await;
+}
+
+/// The same to a server of the test's own, which `serve` starts and whose address it tells.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+pub async fn in_browser_at(
+    screen: Screen,
+    serve: impl AsyncFnOnce() -> String,
+    visit: impl AsyncFnOnce(&Page) -> anyhow::Result<()>,
+) {
     let (Some(driver), Some(browser)) = (
         program("CHROMEDRIVER", &["chromedriver"]),
         program("CHROMIUM", &["chromium", "chromium-browser", "google-chrome"]),
@@ -45,7 +54,7 @@ pub async fn in_browser(screen: Screen, visit: impl AsyncFnOnce(&Page) -> anyhow
         eprintln!("skipped: {remedy}");
         return;
     };
-    let base = crate::support::running_demo().await;
+    let base = serve().await;
     let _turn = TURN.lock().await;
     let profile = tempfile::tempdir().expect("a directory for the browser's profile");
     let driver = Driver::start(&driver).expect("chromedriver starts");
@@ -141,12 +150,12 @@ impl Drop for Driver {
     }
 }
 
-/// A tab that shows the page of the running demo.
+/// A tab that shows a page of the server.
 pub struct Page {
     /// The session.
     pub client: Client,
     /// Address of the server, without a slash at the end.
-    pub base: &'static str,
+    pub base: String,
 }
 
 impl Page {

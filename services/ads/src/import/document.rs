@@ -158,11 +158,16 @@ pub(crate) fn unpayable(group: &AdGroup, campaign: &Campaign) -> Option<String> 
         let each = Micros(bid.0.saturating_add(999) / 1000);
         return (each > budget).then(|| {
             format!(
-                "is above a thousand times the daily budget of {budget}: no impression could ever be paid"
+                "is above a thousand times the daily budget of {budget}, so that no impression could ever be paid: \
+                 lower it, or raise the budget"
             )
         });
     }
-    (bid > budget).then(|| format!("is above the daily budget of {budget}: no click could ever be paid"))
+    (bid > budget).then(|| {
+        format!(
+            "is above the daily budget of {budget}, so that no click could ever be paid: lower it, or raise the budget"
+        )
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::ImportProblems;
+use super::{ImportProblems, shortened};
 
 /// What is said of a field or column that is none of `known`.
 pub(super) fn unknown(name: &str, known: &[&str]) -> String {
@@ -81,7 +81,7 @@ impl<'a> Node<'a> {
             return None;
         };
         for (at, (name, value)) in entries.iter().enumerate() {
-            let path = || format!("{}.{name}", self.path);
+            let path = || format!("{}.{}", self.path, shortened(name));
             if !known.contains(&name.as_str()) {
                 problems.push(path(), value.get(), unknown(name, known));
             } else if entries[..at].iter().any(|(earlier, _)| earlier == name) {

@@ -32,6 +32,15 @@ pub struct Problem {
     pub message: String,
 }
 
+/// As much of what a document says as an answer repeats.
+fn shortened(text: &str) -> String {
+    let mut shown: String = text.chars().take(60).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// Most problems listed; a broken export would otherwise answer with a book.
 const MAX_PROBLEMS: usize = 1000;
 
@@ -50,11 +59,8 @@ impl ImportProblems {
             self.left_out += 1;
             return;
         }
-        let mut shown: String = found.chars().take(60).collect();
-        if shown.len() < found.len() {
-            shown.push('…');
-        }
-        self.problems.push(Problem { path: path.into(), found: shown, message: message.into() });
+        let (path, found, message) = (path.into(), shortened(found), message.into());
+        self.problems.push(Problem { path, found, message });
     }
 
     /// `value` if nothing is wrong, else the problems.

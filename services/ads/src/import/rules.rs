@@ -176,9 +176,13 @@ pub(super) fn landing_url(value: &str, path: &str, problems: &mut ImportProblems
     if value.len() > MAX_URL {
         return refuse(format!("has {} bytes, the limit is {MAX_URL}", value.len()));
     }
+    // A parser of addresses drops them without a word, and what it then reads is not what was looked at.
+    if has_hidden(value) {
+        return refuse("holds a line break, control, direction or invisible character: remove it".into());
+    }
     let url = match Url::parse(value) {
         Ok(url) => url,
-        Err(error) => return refuse(format!("is not a web address: {error}")),
+        Err(error) => return refuse(format!("is not a web address such as https://shop.example/: {error}")),
     };
     if url.scheme() != "https" {
         return refuse(format!("uses {}, expected https", url.scheme()));
@@ -234,10 +238,12 @@ mod tests {
         check("https://localhost/", Some("host name"));
         check("//shop.example/", Some("not a web address"));
         check(&format!("https://shop.example/{}", "x".repeat(3000)), Some("limit"));
+        for hidden in ["a\r\nSet-Cookie: x", "a\t", "\u{202e}", "\0", "\u{ad}"] {
+            check(&format!("https://shop.example/{hidden}"), Some("remove it"));
+        }
         let mut problems = ImportProblems::default();
-        let split =
-            landing_url("https://shop.example/a\r\nSet-Cookie: x", "$", &mut problems).expect("cleaned");
-        assert!(split.as_str().bytes().all(|b| b.is_ascii_graphic()), "{split}");
+        let spaced = landing_url(" https://shop.example/a b/ü ", "$", &mut problems).expect("is read");
+        assert_eq!(spaced.as_str(), "https://shop.example/a%20b/%C3%BC");
     }
 
     #[test]

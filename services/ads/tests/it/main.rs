@@ -11,6 +11,7 @@ mod import;
 #[cfg(unix)]
 mod postgres;
 mod real_models;
+mod report;
 mod storage;
 mod support;
 mod wording;

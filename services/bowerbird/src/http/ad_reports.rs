@@ -24,12 +24,15 @@ use crate::wire::error::ErrorBody;
 
 /// Days that a report spans at most.
 const MAX_DAYS: i64 = 366;
+/// Days that a report by the hour spans at most.
+const MAX_DAYS_BY_HOUR: i64 = 31;
 
 /// Which days, and of what.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct ReportQuery {
-    /// `campaign`, `search_term`, `slot` or `ad`.
+    /// `campaign`, `search_term`, `slot`, `ad`, or `hour`: then `key` is an hour such as `2026-01-31T09` (UTC), with
+    /// what was seen, clicked and charged in it for slots given out from `from` to `to`, at most 31 days; earliest first.
     #[serde(default)]
     by: Option<String>,
     /// Id of one campaign; all when left out.
@@ -52,7 +55,7 @@ pub struct Report<T> {
 }
 
 impl ReportQuery {
-    fn days(&self) -> Result<(String, String), Problem> {
+    fn days(&self, most: i64) -> Result<(String, String), Problem> {
         let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
         let day = |name: &'static str, text: &Option<String>, default: Date| match text {
             None => Ok(default),
@@ -64,9 +67,9 @@ impl ReportQuery {
         let to = day("to", &self.to, today)?;
         let from = day("from", &self.from, to.saturating_sub(Span::new().days(30)))?;
         let span = from.until(to).map_or(0, |span| i64::from(span.get_days()));
-        if from > to || span > MAX_DAYS {
+        if from > to || span > most {
             let message = format!(
-                "from {from} to {to} is no span of at most {MAX_DAYS} days: put the earlier day first"
+                "from {from} to {to} is no span of at most {most} days: put the earlier day first, or ask for fewer days"
             );
             return Err(Problem::invalid("invalid_span", "from", message));
         }
@@ -74,7 +77,7 @@ impl ReportQuery {
     }
 }
 
-/// Impressions, clicks, cost, predicted clicks and conversions by campaign and day, search term, slot or ad.
+/// Impressions, clicks, cost, predicted clicks and conversions by campaign and day, search term, slot, ad or hour.
 #[utoipa::path(get, path = "/v1/reports", params(ReportQuery),
     responses((status = 200, body = Object), (status = 400, body = ErrorBody)))]
 pub async fn report(
@@ -90,7 +93,8 @@ pub async fn report(
             format!("by is {by:?}, expected one of {}", known.join(", ")),
         )
     })?;
-    let (from, to) = query.days()?;
+    let most = if by == ReportBy::Hour { MAX_DAYS_BY_HOUR } else { MAX_DAYS };
+    let (from, to) = query.days(most)?;
     let rows = engine(&app)?.report(by, query.campaign.as_deref(), &from, &to).await?;
     Ok(Json(Report { from, to, rows }))
 }
@@ -102,7 +106,7 @@ pub async fn traffic(
     State(app): State<App>,
     Query(query): Query<ReportQuery>,
 ) -> Result<Json<Report<TrafficRow>>, Problem> {
-    let (from, to) = query.days()?;
+    let (from, to) = query.days(MAX_DAYS)?;
     let rows = engine(&app)?.traffic_report(&from, &to).await?;
     Ok(Json(Report { from, to, rows }))
 }
@@ -155,7 +159,7 @@ pub async fn no_fill(
     State(app): State<App>,
     Query(query): Query<ReportQuery>,
 ) -> Result<Json<Report<NoFillRow>>, Problem> {
-    let (from, to) = query.days()?;
+    let (from, to) = query.days(MAX_DAYS)?;
     let rows = engine(&app)?.no_fill(&from, &to).await?;
     let rows = rows.into_iter().map(|(reason, decisions)| NoFillRow { reason, decisions }).collect();
     Ok(Json(Report { from, to, rows }))

@@ -19,8 +19,8 @@ macro_rules! files {
     ($($name:literal)*) => { [$(($name, include_str!(concat!("../../web/", $name)))),*] };
 }
 
-const FILES: [(&str, &str); 16] = files![
-    "index.html" "app.css" "app.js" "answer.js" "console.html" "console.js" "dom.js" "early.js" "icon.svg" "keys.js" "net.js" "query.js"
+const FILES: [(&str, &str); 17] = files![
+    "index.html" "app.css" "app.js" "answer.js" "chart.js" "console.html" "console.js" "dom.js" "early.js" "icon.svg" "keys.js" "net.js" "query.js"
     "quote.js" "results.js" "sponsored.js" "suggest.js"
 ];
 
