@@ -59,6 +59,22 @@ async fn a_click_is_explained_reported_and_audited() {
         call(app, Method::GET, "/v1/explain/00000000-0000-0000-0000-000000000001", Body::empty()).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 
+    // Its advertiser sees its own part of that, and nobody's bid.
+    let won = took_part.iter().find(|candidate| candidate["ad"] == block["ad_id"]).expect("took part");
+    let campaign = get(app, &format!("/v1/campaigns/{}", won["campaign"].as_str().expect("an id"))).await;
+    let advertiser = campaign["advertiser"].as_str().expect("an id");
+    let own = get(app, &format!("/v1/explain/{auction}?advertiser={advertiser}")).await;
+    assert_eq!(own["own"], json!([won]), "{own}");
+    assert_eq!(own["others"], json!(took_part.len() - 1));
+    let award = &why["awards"][0];
+    assert_eq!((&own["awards"][0]["ad"], &own["awards"][0]["price"]), (&award["ad"], &award["price"]));
+    for other in took_part.iter().filter(|candidate| candidate["ad"] != block["ad_id"]) {
+        assert!(!own.to_string().contains(other["ad"].as_str().expect("an id")), "{own}");
+    }
+    let nobody = format!("/v1/explain/{auction}?advertiser=nobody");
+    let (status, _) = call(app, Method::GET, &nobody, Body::empty()).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+
     let terms = get(app, "/v1/reports?by=search_term").await;
     let row = terms["rows"].as_array().and_then(|rows| rows.iter().find(|row| row["key"] == QUERY));
     let row = row.unwrap_or_else(|| panic!("{terms}"));

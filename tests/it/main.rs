@@ -5,6 +5,7 @@ mod ads_apart;
 mod ads_bad_input;
 mod ads_catalog;
 mod ads_market;
+mod answer_ads;
 mod answer_cache;
 mod answer_stream;
 mod bad_input;

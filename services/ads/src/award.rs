@@ -14,6 +14,7 @@ use crate::index::AdIndex;
 use crate::learning::Reading;
 use crate::money::{self, Hold, Liability};
 use crate::pacing::PacedBid;
+use crate::places::{self, Asked};
 use crate::propensity;
 use crate::served::{self, Served, kept_query};
 use crate::snapshot::Snapshot;
@@ -89,13 +90,26 @@ impl Engine {
                     Served { features, ..row(request, index, user, won, winner, &query) }
                 })
                 .collect();
+            let caps: Vec<Asked> = winners
+                .iter()
+                .enumerate()
+                .flat_map(|(at, winner)| places::asked(at, &snapshot.scopes(winner.ad)).collect::<Vec<_>>())
+                .collect();
+            let hold_ms = i64::try_from(self.config.time_to_live.impression.as_millis()).unwrap_or(i64::MAX);
             let (now, id) = (request.now, request.auction_id);
             let expires = millis_after(now, self.config.time_to_live.reservation);
             let kept = self.writer.run(move |work| {
                 Box::pin(async move {
+                    if let Some(person) = user {
+                        let (auction, now) = (id.to_string(), millis(now));
+                        let full = places::without_room(work.db(), person, &auction, &caps, now, hold_ms);
+                        if let Some(at) = full.await? {
+                            return Ok(Err(Lost::Place(at)));
+                        }
+                    }
                     money::expire(work, millis(now)).await?;
                     if let Err(at) = money::reserve(work, &holds, &day(now), expires).await? {
-                        return Ok(Err(at));
+                        return Ok(Err(Lost::Money(at)));
                     }
                     served::insert(work.db(), &rows).await?;
                     decision_log::insert(work.db(), id, now, &query, &log).await?;
@@ -117,7 +131,11 @@ impl Engine {
                     served(funnel, &outcome.won, &winners);
                     return Ok(outcome.won);
                 }
-                Err(at) => {
+                Err(Lost::Place(at)) => {
+                    funnel.stop(winners[at].ad, Reason::FrequencyCap);
+                    out.capped.insert(winners[at].ad);
+                }
+                Err(Lost::Money(at)) => {
                     let campaign = index.groups[index.ads[winners[at].ad].group].campaign;
                     funnel.stop_campaign(campaign, Reason::BudgetExhausted);
                     out.broke.insert(campaign);
@@ -234,6 +252,14 @@ fn logged(index: &AdIndex, candidate: &Candidate<String>, scored: &Scored) -> Lo
         keyword: scored.keyword.as_ref().map(|keyword| keyword.text.clone()),
         per_mille: candidate.billing == Billing::PerMille,
     }
+}
+
+/// What a winner turned out not to have, by its position.
+enum Lost {
+    /// Room under a frequency cap.
+    Place(usize),
+    /// Money.
+    Money(usize),
 }
 
 /// What is out of the auction: its money or its places went to others while it ran.

@@ -34,8 +34,8 @@ use crate::wording::{self, Wordings};
 use crate::writer::Writer;
 use crate::{
     AdRequest, AdsConfig, AdsError, Audit, Author, Books, CampaignReport, ClickOutcome, ConversionOutcome,
-    DatabaseAddress, Decision, EventContext, EventOutcome, Judged, OtherRules, ReportBy, ReportRow,
-    Simulation, Slate, Topics, TrafficRow,
+    DatabaseAddress, Decision, EventContext, EventOutcome, Judged, OtherRules, OwnDecision, ReportBy,
+    ReportRow, Simulation, Slate, Topics, TrafficRow,
 };
 
 /// Chooses ads, keeps budgets and books events. Cheap to clone; all clones share one state.
@@ -265,6 +265,19 @@ impl AdEngine {
         let Some(mut decision) = decision_log::find(&mut reader, auction_id).await? else { return Ok(None) };
         decision.wordings = wording::stored::shown(&mut reader, auction_id, &decision.log.awards).await?;
         Ok(Some(decision))
+    }
+
+    /// The same as `advertiser` may see it: its own part, and how many others there were. None when the decision is not
+    /// kept, or there is no such advertiser.
+    pub async fn decision_for(
+        &self,
+        auction_id: Uuid,
+        advertiser: &str,
+    ) -> Result<Option<OwnDecision>, AdsError> {
+        match self.decision(auction_id).await? {
+            Some(decision) => self.0.own_view(decision, advertiser).await,
+            None => Ok(None),
+        }
     }
 
     /// What other bids and budgets would have brought `campaign` since `since_ms`, in Unix milliseconds; none when there

@@ -231,6 +231,7 @@ fn migrations() -> Migrator {
         step(5, "reviews", include_str!("../migrations/0005_reviews.sql")),
         step(6, "wordings", include_str!("../migrations/0006_wordings.sql")),
         step(7, "costs", include_str!("../migrations/0007_costs.sql")),
+        step(8, "persons", include_str!("../migrations/0008_persons.sql")),
     ])
 }
 

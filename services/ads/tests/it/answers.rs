@@ -40,7 +40,9 @@ async fn three(config: AdsConfig) -> Fixture {
 #[tokio::test]
 async fn ads_are_drawn_as_often_as_the_log_says() {
     const ANSWERS: u128 = 600;
-    let fixture = three(with_no_ad(20_000)).await;
+    let mut config = with_no_ad(20_000);
+    config.clicks.explore_share = 0.0;
+    let fixture = three(config).await;
     let (mut counts, mut chances) = (BTreeMap::<String, f64>::new(), BTreeMap::<String, f64>::new());
     for n in 1..=ANSWERS {
         let slate = fixture.engine.decide(below_answer(n)).await.expect("decides");

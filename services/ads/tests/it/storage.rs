@@ -1,13 +1,13 @@
 //! Several engines over one database, as several processes would be.
 
-use bowerbird_ads::{AdEngine, AdsError, DatabaseAddress};
+use bowerbird_ads::{AdEngine, AdRequest, AdsError, DatabaseAddress};
 use bowerbird_auction::Micros;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::{
-    Database, advertisers, campaign, config, encoders, later, noon, open, person, phrase, request, shown,
-    token,
+    Database, advertisers, campaign, config, encoders, later, noon, open, person, phrase, reasons, request,
+    shown, token,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -39,6 +39,42 @@ async fn engines_that_share_a_database_share_its_budgets() {
     let audit = engines[2].audit().await.expect("audits");
     // Three scopes, and the accounts of the advertiser and of the platform.
     assert_eq!((audit.compared, audit.differences), (5, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn engines_that_share_a_database_share_its_frequency_caps() {
+    let database = Database::new().await;
+    let document = advertisers(vec![campaign("a", 100_000, phrase("running shoes"), |c| {
+        c["frequency_cap"] = json!({"impressions": 3, "hours": 24});
+    })]);
+    let first = open(&database, config()).await;
+    first.import_json(&document.to_string()).await.expect("imports");
+    let engines = [first, open(&database, config()).await, open(&database, config()).await];
+    let run = |engine: AdEngine, number: u128| async move {
+        let asked = AdRequest {
+            auction_id: Uuid::from_u128(number),
+            user: Some("ann".into()),
+            explain: true,
+            ..request("running shoes")
+        };
+        let slate = engine.decide(asked).await.expect("decides");
+        if let Some(block) = slate.blocks.first()
+            && number % 2 == 0
+        {
+            engine.impression(token(&block.impression_url), &person(), later(1)).await.expect("counts");
+        }
+        if slate.blocks.is_empty() {
+            assert_eq!(reasons(&slate), [("a".to_owned(), "frequency_cap".to_owned())]);
+        }
+        slate.blocks.len()
+    };
+    let tasks: Vec<_> =
+        (0..30).map(|n| tokio::spawn(run(engines[n % engines.len()].clone(), n as u128))).collect();
+    let mut shown = 0;
+    for task in tasks {
+        shown += task.await.expect("runs");
+    }
+    assert_eq!(shown, 3, "seen or not yet, whoever shows them");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bowerbird_ads::{
-    Audit, ConversionOutcome, Decision, Judged, OtherRules, ReportBy, ReportRow, Simulation,
-    TRANSPARENCY_PAGE, TrafficRow,
+    Audit, ConversionOutcome, Judged, OtherRules, ReportBy, ReportRow, Simulation, TRANSPARENCY_PAGE,
+    TrafficRow,
 };
 use bowerbird_auction::Micros;
 use jiff::civil::Date;
@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::http::App;
 use crate::http::ads::engine;
+use crate::http::json::QueryString;
 use crate::http::problem::Problem;
 use crate::wire::error::ErrorBody;
 
@@ -82,7 +83,7 @@ impl ReportQuery {
     responses((status = 200, body = Object), (status = 400, body = ErrorBody)))]
 pub async fn report(
     State(app): State<App>,
-    Query(query): Query<ReportQuery>,
+    QueryString(query): QueryString<ReportQuery>,
 ) -> Result<Json<Report<ReportRow>>, Problem> {
     let by = query.by.as_deref().unwrap_or("campaign");
     let by = ReportBy::parse(by).ok_or_else(|| {
@@ -104,7 +105,7 @@ pub async fn report(
     responses((status = 200, body = Object), (status = 400, body = ErrorBody)))]
 pub async fn traffic(
     State(app): State<App>,
-    Query(query): Query<ReportQuery>,
+    QueryString(query): QueryString<ReportQuery>,
 ) -> Result<Json<Report<TrafficRow>>, Problem> {
     let (from, to) = query.days(MAX_DAYS)?;
     let rows = engine(&app)?.traffic_report(&from, &to).await?;
@@ -126,7 +127,7 @@ pub struct AfterQuery {
     responses((status = 200, body = String, content_type = "application/x-ndjson"), (status = 404, body = ErrorBody)))]
 pub async fn transparency(
     State(app): State<App>,
-    Query(query): Query<AfterQuery>,
+    QueryString(query): QueryString<AfterQuery>,
 ) -> Result<Response, Problem> {
     let ads = engine(&app)?.shown_ads(&query.after).await?;
     let mut lines = String::new();
@@ -157,7 +158,7 @@ pub struct NoFillRow {
     responses((status = 200, body = Object), (status = 400, body = ErrorBody)))]
 pub async fn no_fill(
     State(app): State<App>,
-    Query(query): Query<ReportQuery>,
+    QueryString(query): QueryString<ReportQuery>,
 ) -> Result<Json<Report<NoFillRow>>, Problem> {
     let (from, to) = query.days(MAX_DAYS)?;
     let rows = engine(&app)?.no_fill(&from, &to).await?;
@@ -165,17 +166,37 @@ pub async fn no_fill(
     Ok(Json(Report { from, to, rows }))
 }
 
+/// Who asks for an explanation.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainQuery {
+    /// Id of an advertiser, to see what it may see: its own ads whole, and of others how many there were.
+    #[serde(default)]
+    advertiser: Option<String>,
+}
+
 /// Why this ad and not that one: the auction with everything that took part, run again from the log.
-#[utoipa::path(get, path = "/v1/explain/{auction_id}", params(("auction_id" = String, Path)),
+#[utoipa::path(get, path = "/v1/explain/{auction_id}", params(("auction_id" = String, Path), ExplainQuery),
     responses((status = 200, body = Object), (status = 404, body = ErrorBody)))]
-pub async fn explain(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Decision>, Problem> {
+pub async fn explain(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    QueryString(query): QueryString<ExplainQuery>,
+) -> Result<Response, Problem> {
     let parsed: Uuid = id.parse().map_err(|_| {
         Problem::invalid("invalid_auction_id", "auction_id", format!("{id:?} is no auction id"))
     })?;
-    let decision = engine(&app)?.decision(parsed).await?;
-    decision.map(Json).ok_or_else(|| {
+    let ads = engine(&app)?;
+    let found = match &query.advertiser {
+        None => ads.decision(parsed).await?.map(|decision| Json(decision).into_response()),
+        Some(advertiser) => {
+            ads.decision_for(parsed, advertiser).await?.map(|decision| Json(decision).into_response())
+        }
+    };
+    found.ok_or_else(|| {
+        let whose = query.advertiser.map_or_else(String::new, |id| format!(", or there is no advertiser {id}"));
         let message = format!(
-            "no filled decision of auction {id} is kept: nothing was shown, or it is older than ads.engine.log.keep"
+            "no decision of auction {id} is kept: nobody took part, or it is older than ads.engine.log.keep{whose}"
         );
         Problem::new(StatusCode::NOT_FOUND, "not_found", "unknown_auction", message)
     })
@@ -196,7 +217,7 @@ pub struct SimulateQuery {
 pub async fn simulate(
     State(app): State<App>,
     Path(id): Path<String>,
-    Query(query): Query<SimulateQuery>,
+    QueryString(query): QueryString<SimulateQuery>,
 ) -> Result<Json<Simulation>, Problem> {
     let found = engine(&app)?.simulate(&id, since_days(query.days, 7)?).await?;
     found.map(Json).ok_or_else(|| {
@@ -231,7 +252,10 @@ pub struct JudgeQuery {
 /// the logged draws (IPS, SNIPS, DR with 95 % intervals). `refused` says why the log is no basis for a verdict.
 #[utoipa::path(get, path = "/v1/ope", params(JudgeQuery),
     responses((status = 200, body = Object), (status = 400, body = ErrorBody)))]
-pub async fn judge(State(app): State<App>, Query(query): Query<JudgeQuery>) -> Result<Json<Judged>, Problem> {
+pub async fn judge(
+    State(app): State<App>,
+    QueryString(query): QueryString<JudgeQuery>,
+) -> Result<Json<Judged>, Problem> {
     let other = OtherRules {
         temperature: query.temperature,
         no_ad_micros: query.no_ad_micros.map(Micros),

@@ -1,8 +1,9 @@
-//! JSON bodies: bounded, unknown fields refused with a suggestion, errors that name the field.
+//! JSON bodies and query strings: bounded, unknown fields refused with a suggestion, errors that name the field.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use crate::http::problem::Problem;
@@ -43,6 +44,34 @@ where
         }
         let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
         parsed.map_err(|error| Problem::internal(&error))?.map(Self)
+    }
+}
+
+/// The query string as `T`.
+pub struct QueryString<T>(pub T);
+
+impl<S, T> FromRequestParts<S> for QueryString<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Query(query) = Query::try_from_uri(&parts.uri).map_err(|rejection| {
+            let text = rejection.body_text();
+            let message = text.split_once("query string: ").map_or(text.as_str(), |(_, message)| message);
+            let (param, message) = match (unknown_field(message), message.split_once(": ")) {
+                (Some((unknown, Some(nearest))), _) => {
+                    (unknown.clone(), format!("unknown field {unknown:?}: did you mean {nearest:?}?"))
+                }
+                (Some((unknown, None)), _) => (unknown, message.to_owned()),
+                (None, Some((field, _))) => (field.to_owned(), message.to_owned()),
+                (None, None) => (String::new(), message.to_owned()),
+            };
+            Problem::invalid("invalid_query", &shortened(&param), shortened(&message))
+        })?;
+        Ok(Self(query))
     }
 }
 
@@ -126,6 +155,32 @@ mod tests {
         let body = parse::<SearchBody>(br#"{"q":"a""#).expect_err("open").body("r").error;
         assert_eq!(body.code, "malformed_json");
         assert!(parse::<SearchBody>(br#"{"q":"a"} x"#).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_query_string_is_refused_like_a_body() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "only its fields are looked at")]
+        struct Asked {
+            #[serde(default)]
+            days: i64,
+        }
+        for (query, param, says) in [
+            ("dys=3", "dys", "\"days\""),
+            ("days=x", "days", "invalid digit"),
+            ("days=1&days=2", "", "duplicate"),
+        ] {
+            let (mut parts, ()) =
+                Request::get(format!("/v1?{query}")).body(()).expect("a request").into_parts();
+            let refused = QueryString::<Asked>::from_request_parts(&mut parts, &()).await;
+            let body = refused.map(|_| ()).expect_err("a mistake").body("r").error;
+            assert_eq!(
+                (body.code.as_str(), body.param.as_deref().unwrap_or_default()),
+                ("invalid_query", param)
+            );
+            assert!(body.message.contains(says), "{}", body.message);
+        }
     }
 
     #[test]
