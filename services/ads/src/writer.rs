@@ -5,6 +5,7 @@
 //! caller was told is on the disk. A job whose caller has gone is still done.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use sqlx::{Any, AnyConnection, Executor, Transaction};
@@ -19,6 +20,9 @@ use crate::store::Store;
 const QUEUE: usize = 4096;
 /// Jobs of one commit.
 const TOGETHER: usize = 256;
+/// For so long after a failed commit jobs are refused untried; twice as long after each further one.
+const LEAST_REST: Duration = Duration::from_millis(250);
+const MOST_REST: Duration = Duration::from_secs(10);
 
 /// The transaction a job works in.
 pub(crate) struct Work {
@@ -102,9 +106,14 @@ impl Writer {
 }
 
 async fn serve(store: Arc<Store>, spending: Arc<Spending>, mut jobs: mpsc::Receiver<Job>) {
+    let (mut rest, mut until) = (LEAST_REST, Instant::now());
     while let Some(first) = jobs.recv().await {
+        if Instant::now() < until {
+            continue;
+        }
         match together(&store, first, &mut jobs).await {
             Ok((replies, changes, expiry)) => {
+                rest = LEAST_REST;
                 spending.set(changes);
                 match expiry {
                     None => {}
@@ -116,9 +125,14 @@ async fn serve(store: Arc<Store>, spending: Arc<Spending>, mut jobs: mpsc::Recei
                     reply();
                 }
             }
-            // The callers hear that the database is busy, and may ask again: every job can be repeated.
+            // The callers hear that the database is busy, and may ask again: every job can be repeated. Those that wait
+            // behind would wait as long for the same, and those to come do not try at once either: a page without an
+            // ad is better than a page that waits.
             Err(error) => {
-                tracing::error!(error = %crate::error::chain(&error), "a commit of the ad database failed");
+                while jobs.try_recv().is_ok() {}
+                until = Instant::now() + rest;
+                tracing::error!(error = %crate::error::chain(&error), ?rest, "a commit of the ad database failed");
+                rest = (rest * 2).min(MOST_REST);
             }
         }
     }

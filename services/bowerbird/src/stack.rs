@@ -202,15 +202,26 @@ pub fn load_models(config: &Config, parts: Parts, progress: &dyn Progress) -> an
 /// The embedder `name` of the catalog by itself, on one thread: to compare with, or to migrate to.
 pub fn load_embedder(config: &Config, name: &str, progress: &dyn Progress) -> anyhow::Result<OnnxEmbedder> {
     let catalog = Catalog::embedded()?;
+    let (runtime, located, options) = embedder_files(config, &catalog, name, None, progress)?;
+    Ok(OnnxEmbedder::open(&runtime, &located.files, located.embedder_spec(), &options)?)
+}
+
+/// What a session of the embedder `name` is opened with.
+fn embedder_files<'a>(
+    config: &Config,
+    catalog: &'a Catalog,
+    name: &str,
+    float_dir: Option<&Path>,
+    progress: &dyn Progress,
+) -> anyhow::Result<(Runtime, Located<'a>, SessionOptions)> {
+    let entry = catalog.entry(name)?;
+    if entry.dimensions.is_none() {
+        anyhow::bail!("{name:?} is not an embedder: `bowerbird models list` shows which are");
+    }
     let store = model_store(config)?;
-    let runtime = load_runtime(config, &catalog, &store, progress)?;
-    let located = Located::new(catalog.entry(name)?, &store, None, progress)?;
-    Ok(OnnxEmbedder::open(
-        &runtime,
-        &located.files,
-        located.embedder_spec(),
-        &session_options(&config.models)?,
-    )?)
+    let runtime = load_runtime(config, catalog, &store, progress)?;
+    let located = Located::new(entry, &store, float_dir, progress)?;
+    Ok((runtime, located, session_options(&config.models)?))
 }
 
 fn load_runtime(
@@ -379,14 +390,8 @@ pub fn embed_with(
         return Ok(encoders.clone());
     }
     let catalog = Catalog::embedded()?;
-    let entry = catalog.entry(name)?;
-    if entry.dimensions.is_none() {
-        anyhow::bail!("{name:?} is not an embedder: `bowerbird models list` shows which are");
-    }
-    let store = model_store(config)?;
-    let runtime = load_runtime(config, &catalog, &store, progress)?;
-    let located = Located::new(entry, &store, config.models.float_dir.as_deref(), progress)?;
-    let options = session_options(&config.models)?;
+    let float_dir = config.models.float_dir.as_deref();
+    let (runtime, located, options) = embedder_files(config, &catalog, name, float_dir, progress)?;
     Ok(encoders.with_embedder(|_| {
         OnnxEmbedder::open(&runtime, &located.files, located.embedder_spec(), &options)
             .map(|embedder| Box::new(embedder) as Box<dyn Embedder>)

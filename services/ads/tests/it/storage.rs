@@ -1,13 +1,15 @@
 //! Several engines over one database, as several processes would be.
 
+use std::time::{Duration, Instant};
+
 use bowerbird_ads::{AdEngine, AdRequest, AdsError, DatabaseAddress};
 use bowerbird_auction::Micros;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::{
-    Database, advertisers, campaign, config, encoders, later, noon, open, person, phrase, reasons, request,
-    shown, token,
+    Database, advertisers, campaign, config, encoders, engine_with, later, noon, open, person, phrase,
+    reasons, request, shown, token,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -96,4 +98,33 @@ async fn a_server_that_is_not_there_is_named_without_its_password() {
     let error = AdEngine::connect(&address, config(), encoders()).await.err().expect("nothing listens");
     assert!(matches!(&error, AdsError::Database(_)), "{error}");
     assert!(!format!("{error:?} {address}").contains("geheim"), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_database_that_does_not_answer_costs_ads_and_not_time() {
+    let document = advertisers(vec![campaign("a", 100_000, phrase("running shoes"), |_| {})]);
+    let fixture = engine_with(&document, config()).await;
+    let decide = |number: u128| {
+        let engine = fixture.engine.clone();
+        async move {
+            let asked = AdRequest { auction_id: Uuid::from_u128(number), ..request("running shoes") };
+            engine.decide(asked).await.map(|slate| slate.blocks.len())
+        }
+    };
+    let lock = fixture.database.lock().await;
+    let begun = Instant::now();
+    let waiting: Vec<_> = (0..40).map(|n| tokio::spawn(decide(n))).collect();
+    for task in waiting {
+        assert!(matches!(task.await.expect("runs"), Err(AdsError::Busy)));
+    }
+    // One wait for the lock, of five seconds, and not forty.
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    drop(lock);
+    let mut shown = None;
+    while begun.elapsed() < Duration::from_secs(90) && shown.is_none() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        shown = decide(99).await.ok();
+    }
+    assert_eq!(shown, Some(1), "it comes back by itself");
+    assert!(fixture.engine.audit().await.expect("audits").passed());
 }

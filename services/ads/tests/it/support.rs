@@ -87,6 +87,25 @@ impl Database {
         Self { address: DatabaseAddress::Postgres(url), _folder: None }
     }
 
+    /// Takes the writer's lock, as another process does, until it is dropped.
+    pub async fn lock(&self) -> Box<dyn std::any::Any + Send> {
+        match &self.address {
+            DatabaseAddress::File(path) => {
+                let url = format!("sqlite://{}", path.display());
+                let pool = sqlx::SqlitePool::connect(&url).await.expect("connects");
+                Box::new(pool.begin_with("BEGIN IMMEDIATE").await.expect("nobody writes"))
+            }
+            DatabaseAddress::Postgres(url) => {
+                let pool = sqlx::PgPool::connect(url.as_str()).await.expect("connects");
+                let mut tx = pool.begin().await.expect("begins");
+                let key = i64::from_be_bytes(*b"bowerads");
+                let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key);
+                lock.execute(&mut *tx).await.expect("nobody writes");
+                Box::new(tx)
+            }
+        }
+    }
+
     /// Runs `statement` behind the engine's back and says how many rows it changed.
     pub async fn run(&self, statement: &'static str) -> u64 {
         match &self.address {
