@@ -78,6 +78,18 @@ async fn an_ad_below_an_answer_is_drawn_after_it_and_explained() {
     assert_eq!((names[last], ad), ("done", Some(last - 1)), "{names:?}");
     check_drawn(app, &events[last - 1].1).await;
 
+    // What stands on the page already is not drawn again.
+    let there = page["ads"]["blocks"][0]["ad_id"].clone();
+    for _ in 0..8 {
+        let asked = json!({"q": QUERY, "ads": true, "beside_ads": [there]});
+        let (_, page) = post_json(app, "/v1/answer", asked).await;
+        let blocks = page["ads"]["blocks"].as_array().expect("a list");
+        assert!(blocks.iter().all(|block| block["ad_id"] != there), "{page}");
+    }
+    let asked = json!({"q": QUERY, "ads": true, "beside_ads": vec!["a"; 17]});
+    let (status, refused) = post_json(app, "/v1/answer", asked).await;
+    assert_eq!((status.as_u16(), &refused["error"]["param"]), (400, &json!("beside_ads")), "{refused}");
+
     // A page of results ranks as before.
     let (_, page) = post_json(app, "/v1/search", json!({"q": QUERY, "ads": true})).await;
     let auction = page["ads"]["auction_id"].as_str().expect("an id");

@@ -1,5 +1,6 @@
 //! One request to one slate.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,6 +36,8 @@ use crate::{
 
 /// Longest request text, in bytes.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
+/// Most ads that a page has already.
+pub const MAX_BESIDE_ADS: usize = 16;
 /// Most topics of a request.
 const MAX_TOPICS: usize = 32;
 /// From this many ads on, matching is moved off the async threads; explaining looks at every ad, half a microsecond
@@ -66,6 +69,8 @@ pub struct AdRequest {
     pub place: Place,
     /// Posts that the ads would stand beside; the first eight are judged.
     pub beside: Vec<Neighbour>,
+    /// Ids of ads that stand on the page already, at most 16: neither they nor others of their advertisers are shown.
+    pub beside_ads: Vec<String>,
     /// Domains whose advertisers are not accepted, lower case; subdomains count.
     pub blocked_domains: Vec<String>,
     /// Nothing is held, kept or billed, and links lead nowhere that counts.
@@ -100,6 +105,7 @@ impl AdRequest {
             slots: 1,
             place: Place::Page,
             beside: Vec::new(),
+            beside_ads: Vec::new(),
             blocked_domains: Vec::new(),
             test: false,
             page_sensitive: false,
@@ -200,6 +206,9 @@ impl Engine {
         if let Some(found) = request.topics.as_ref().map(Vec::len).filter(|found| *found > MAX_TOPICS) {
             return Err(AdsError::TooManyTopics { limit: MAX_TOPICS, found });
         }
+        if request.beside_ads.len() > MAX_BESIDE_ADS {
+            return Err(AdsError::TooManyAds { limit: MAX_BESIDE_ADS, found: request.beside_ads.len() });
+        }
         let snapshot = self.snapshot();
         let mut contest = Contest {
             request,
@@ -242,8 +251,9 @@ impl Engine {
         }
         let reading = Reading::new(&request.text, audience.clone(), request.place);
         let matched = self.matches(request, snapshot.clone(), audience, eligible, embedding, contest.user);
-        let matches;
+        let mut matches;
         (matches, *funnel) = matched.await?;
+        keep_apart(&snapshot.ads, &request.beside_ads, &mut matches, funnel);
         // Looking at the neighbours costs the model some milliseconds each: only where an ad might be shown.
         if !matches.is_empty()
             && let Some(reason) = self.unsafe_neighbour(request).await
@@ -503,6 +513,20 @@ impl Engine {
         }
         Ok(blocks)
     }
+}
+
+/// Leaves out ads that stand on the page, and others of their advertisers that were called up with them.
+fn keep_apart(index: &AdIndex, beside: &[String], matches: &mut Vec<Match>, funnel: &mut Funnel) {
+    let there = |matched: &&Match| beside.contains(&index.ads[matched.ad].id);
+    let advertisers: HashSet<&str> =
+        matches.iter().filter(there).map(|matched| index.advertiser_of(matched.ad).id.as_str()).collect();
+    matches.retain(|matched| {
+        let apart = !advertisers.contains(index.advertiser_of(matched.ad).id.as_str());
+        if !apart {
+            funnel.stop(matched.ad, Reason::SameAdvertiser);
+        }
+        apart
+    });
 }
 
 fn host(landing_url: &str) -> Option<String> {

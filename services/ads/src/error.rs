@@ -69,6 +69,14 @@ pub enum AdsError {
         /// Ids in the request.
         found: usize,
     },
+    /// More ads than a page has.
+    #[error("beside_ads has {found} ids, the limit is {limit}: send those that stand nearest")]
+    TooManyAds {
+        /// Most that are accepted.
+        limit: usize,
+        /// Ids in the request.
+        found: usize,
+    },
     /// The embedding in the request is not of the space the ads are embedded in.
     #[error("request embedding does not fit the ads: {0}")]
     Embedding(ModelError),

@@ -86,7 +86,7 @@ pub enum Reason {
         /// The reserve.
         reserve: Micros,
     },
-    /// Another ad of the same advertiser took part in its place.
+    /// Another ad of the same advertiser took part in its place, or stands on the page already.
     SameAdvertiser,
     /// Others scored higher, or were drawn; below an answer, showing no ad may have been.
     LostAuction,

@@ -88,7 +88,7 @@ pub use catalog::{Answered, Booked, Page, ReviewDecision};
 pub use config::{AdsConfig, ClickPrior, ConfigProblems, Gate, LogConfig, SegmentConfig, TimeToLive};
 pub use conversions::{ConversionOutcome, Postback, PostbackError};
 pub use database::{check_database, copy_database};
-pub use decide::{AdRequest, Contest};
+pub use decide::{AdRequest, Contest, MAX_BESIDE_ADS};
 pub use decision_log::{
     Decision, DecisionLog, LoggedAward, LoggedCandidate, LoggedRules, LoggedSegment, LoggedSlots, Replay,
     SegmentMechanism, Stopped,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use bowerbird_ads::{AdRequest, AdsError, Contest, Degraded, Device, Neighbour, Place, Slate};
+use bowerbird_ads::{
+    AdRequest, AdsError, Contest, Degraded, Device, MAX_BESIDE_ADS, Neighbour, Place, Slate,
+};
 use bowerbird_answer::{AnswerRequest, Source, StillThere};
 use bowerbird_live::LiveError;
 use bowerbird_posts::{Ordinal, PostId, StoreError};
@@ -71,6 +73,9 @@ pub async fn question(stack: &Stack, body: &AnswerBody) -> Result<Question, Prob
     if let Some(found) = body.max_sentences.filter(|n| !(1..=10).contains(n)) {
         let message = format!("max_sentences is {found}, expected 1 to 10");
         return Err(Problem::invalid("max_sentences_out_of_range", "max_sentences", message));
+    }
+    if let Some(found) = Some(body.beside_ads.len()).filter(|found| *found > MAX_BESIDE_ADS) {
+        return Err(AdsError::TooManyAds { limit: MAX_BESIDE_ADS, found }.into());
     }
     let request = SearchRequest {
         filter: body.filter.clone(),
@@ -219,15 +224,22 @@ pub async fn below(stack: &Stack, looked: Option<Looked>, answer: &str) -> Optio
     Some(Sponsored::new(&settled.ok()?, ended.elapsed()))
 }
 
-/// A request for the places below the answer to `question`.
-pub fn answer_ads(stack: &Stack, question: &str, beside: Vec<Neighbour>, deadline: Instant) -> AdRequest {
+/// A request for the places below the answer to `asked`, written from posts of which `beside` are the first; none of an
+/// advertiser that has one of `beside_ads` on the page.
+pub fn answer_ads(
+    stack: &Stack,
+    asked: &AnswerRequest,
+    beside: Vec<Neighbour>,
+    beside_ads: Vec<String>,
+) -> AdRequest {
     AdRequest {
         slots: stack.config.ads.slots,
         place: Place::Answer,
         beside,
-        deadline: Some(deadline),
+        beside_ads,
+        deadline: Some(asked.deadline),
         ahead: true,
-        ..AdRequest::new(question, Timestamp::now(), Uuid::now_v7())
+        ..AdRequest::new(&asked.question, Timestamp::now(), Uuid::now_v7())
     }
 }
 
@@ -261,6 +273,7 @@ pub async fn decide(stack: &Stack, body: &DecideBody, beside: Vec<Neighbour>) ->
             topics: body.topics.clone(),
             slots: body.slots,
             beside,
+            beside_ads: body.beside_ads.clone(),
             page_sensitive: body.page_sensitive,
             test: body.test,
             explain: body.explain,

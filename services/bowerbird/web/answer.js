@@ -26,9 +26,10 @@ function empty() {
  * Asks for an answer and shows it as it arrives.
  *
  * Returns the events if the stream came to its end (to be shown again by {@link replayAnswer}), `null` if it was
- * stopped or failed. `onAd` gets sponsored blocks that come with the answer, which are never part of it.
+ * stopped or failed. `onAd` gets sponsored blocks that come with the answer, which are never part of it; none is of an
+ * advertiser that has one of `besideAds` on the page.
  */
-export async function askForAnswer(question, onAd) {
+export async function askForAnswer(question, besideAds, onAd) {
   closeAnswer();
   open("Reading the posts");
   body.replaceChildren(...Array.from({ length: 3 }, () => el("p", { class: "sentence waiting", "aria-hidden": "true" }, el("span", {}))));
@@ -37,7 +38,7 @@ export async function askForAnswer(question, onAd) {
   byId("answer-stop").hidden = false;
   const events = [];
   try {
-    for await (const event of postForEvents("v1/answer", { q: question, stream: true }, controller.signal, isEnd)) {
+    for await (const event of postForEvents("v1/answer", { q: question, stream: true, ads: true, beside_ads: besideAds.slice(0, 16) }, controller.signal, isEnd)) {
       events.push(event);
       show(event, onAd);
       if (shown.finished) return event.event === "done" ? events : null;

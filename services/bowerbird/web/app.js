@@ -190,7 +190,7 @@ async function loadMore() {
 }
 
 async function answer(request) {
-  const events = await askForAnswer(request.q, showAnswerAds);
+  const events = await askForAnswer(request.q, [...shownAdIds()], showAnswerAds);
   if (events !== null) keep(request).answer = events;
 }
 

@@ -67,9 +67,14 @@ function auctionInWords(decision, block) {
   const matched = own.keyword ? `The advertiser chose the words “${own.keyword}”.` : "It was found by what it means, not by chosen words.";
   const others = decision.candidates.length - 1;
   const field = others === 0 ? "No other ad fitted as well." : `${plural(others, "other ad")} took part.`;
-  const price = award.price_set_by ? "What it pays was set by another advertiser's offer, not by its own." : "It pays the least price there is.";
+  const drawn = decision.rules?.mechanism === "segment" ? `It was drawn, with a chance of ${Math.round(award.propensity * 100)} in 100.` : "";
+  const price = award.price_set_by
+    ? "What it pays was set by another advertiser's offer, not by its own."
+    : award.price_set_by_no_ad
+      ? "What it pays was set by what showing no ad is worth here."
+      : "It pays the least price there is.";
   const again = decision.replay?.same ? "The auction was run again just now from its log: same winner, same price." : "Run again from its log, the auction came out differently: that should not be.";
-  return `${matched} Its relevance here is ${Math.round(own.relevance * 100)} of 100. ${field} ${price} ${again}`;
+  return `${matched} Its relevance here is ${Math.round(own.relevance * 100)} of 100. ${field} ${drawn} ${price} ${again}`;
 }
 
 const reported = new Set();

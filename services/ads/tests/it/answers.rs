@@ -217,3 +217,21 @@ async fn slots_that_exploration_may_change_say_how_likely_they_were() {
         assert!((share - mean).abs() < 4.0 * error + 0.02, "{drawn:?}: {share} of pages, told {mean}");
     }
 }
+
+#[tokio::test]
+async fn what_stands_on_the_page_is_not_drawn_again() {
+    let fixture = three(with_no_ad(0)).await;
+    let beside = |ads: &[&str], n| AdRequest {
+        beside_ads: ads.iter().map(ToString::to_string).collect(),
+        slots: 2,
+        explain: true,
+        ..below_answer(n)
+    };
+    for n in 1..=10 {
+        let slate = fixture.engine.decide(beside(&["a-ad", "c-ad"], n)).await.expect("decides");
+        assert_eq!(shown(&slate), ["b-ad"]);
+        assert_eq!(reasons(&slate)[0], ("a".to_owned(), "same_advertiser".to_owned()));
+    }
+    let many = fixture.engine.decide(beside(&["x"; 17], 11)).await;
+    assert!(matches!(many, Err(AdsError::TooManyAds { found: 17, .. })));
+}

@@ -28,11 +28,12 @@ pub async fn ask(stack: &crate::stack::Stack, q: &str, ads: bool) -> anyhow::Res
         stream: false,
         filter: None,
         ads,
+        beside_ads: Vec::new(),
         max_sentences: None,
         timeout_ms: None,
     };
     let flow::Question { found, request, .. } = flow::question(stack, &body).await?;
-    let sponsored = flow::answer_ads(stack, &request.question, flow::beside(&found.hits), request.deadline);
+    let sponsored = flow::answer_ads(stack, &request, flow::beside(&found.hits), Vec::new());
     let writing = flow::answerer(stack)?.answer(request);
     let (answer, looked) = if ads {
         flow::with_ads(stack, sponsored, std::future::ready(()), writing).await

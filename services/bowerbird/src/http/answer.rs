@@ -47,7 +47,7 @@ pub async fn answer(
     let beside = flow::beside(&found.hits);
     if !body.stream {
         let still_there = request.still_there.clone();
-        let sponsored = flow::answer_ads(&app.stack, &request.question, beside, request.deadline);
+        let sponsored = flow::answer_ads(&app.stack, &request, beside, body.beside_ads);
         let writing = collect(app.stack.answers.stream(&answerer, request, key), &still_there);
         let (mut answer, looked) = if body.ads {
             flow::with_ads(&app.stack, sponsored, std::future::ready(()), writing).await
@@ -65,7 +65,9 @@ pub async fn answer(
     let meta = json!({
         "request_id": id.0, "stream": id.0, "query": found.query.printed, "sentences": request.max_sentences,
     });
-    let (stream, reader) = app.streams.begin(&id.0, Plan { request, key, timeout, ads: body.ads, beside });
+    let (stream, reader) = app
+        .streams
+        .begin(&id.0, Plan { request, key, timeout, ads: body.ads, beside, beside_ads: body.beside_ads });
     let begin = stream.fixed(reader, "meta", meta).into_iter().collect();
     Ok(respond(&app, answerer, stream, reader, begin, false))
 }
@@ -163,7 +165,7 @@ async fn compose(app: &App, answerer: &Answerer, stream: &Stream, reader: u64, o
     let mut request = plan.request.clone();
     request.deadline = Instant::now() + plan.timeout;
     let still_there = request.still_there.clone();
-    let sponsored = flow::answer_ads(&app.stack, &request.question, plan.beside.clone(), request.deadline);
+    let sponsored = flow::answer_ads(&app.stack, &request, plan.beside.clone(), plan.beside_ads.clone());
     let mut events = app.stack.answers.stream(answerer, request, plan.key);
     let (began, mut text) = (Notify::new(), String::new());
     let telling = async {

@@ -60,6 +60,7 @@ pub async fn completions(
         stream: false,
         filter: body.filter.clone(),
         ads: false,
+        beside_ads: Vec::new(),
         max_sentences: body.max_sentences,
         timeout_ms: body.timeout_ms,
     };

@@ -311,6 +311,7 @@ impl From<AdsError> for Problem {
             AdsError::TextTooLong { .. } => Self::invalid("query_too_long", "q", error.to_string()),
             AdsError::UserKey { .. } => Self::invalid("user_out_of_range", "user", error.to_string()),
             AdsError::TooManyTopics { .. } => Self::invalid("too_many_topics", "topics", error.to_string()),
+            AdsError::TooManyAds { .. } => Self::invalid("too_many_ads", "beside_ads", error.to_string()),
             AdsError::OtherRules(_) => Self::invalid("invalid_rules", "", error.to_string()),
             AdsError::ReserveNotLogged { .. } => {
                 Self::invalid("reserve_not_logged", "reserve_micros", error.to_string())

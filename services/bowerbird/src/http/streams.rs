@@ -57,6 +57,8 @@ pub struct Plan {
     pub ads: bool,
     /// What stands beside those.
     pub beside: Vec<Neighbour>,
+    /// Ads that stand on the page already.
+    pub beside_ads: Vec<String>,
 }
 
 /// One stream.
@@ -341,7 +343,8 @@ mod tests {
             seed: 0,
             still_there,
         };
-        Plan { request, key: None, timeout: Duration::from_secs(1), ads: false, beside: Vec::new() }
+        let (timeout, beside, beside_ads) = (Duration::from_secs(1), Vec::new(), Vec::new());
+        Plan { request, key: None, timeout, ads: false, beside, beside_ads }
     }
 
     fn sentence(n: usize, text: &str) -> Sentence {

@@ -77,6 +77,9 @@ pub struct DecideBody {
     /// Posts that the blocks would stand beside; the first eight are judged, and compared with advertisers' block lists.
     #[serde(default)]
     pub beside: Vec<Beside>,
+    /// Ids of ads that stand on the page already, at most 16: neither they nor others of their advertisers are chosen.
+    #[serde(default)]
+    pub beside_ads: Vec<String>,
     /// Whether to decide without holding, keeping or billing anything.
     #[serde(default)]
     pub test: bool,
@@ -118,6 +121,7 @@ impl DecideBody {
             user: None,
             topics: None,
             beside: Vec::new(),
+            beside_ads: Vec::new(),
             test: false,
             page_sensitive: false,
             explain: false,

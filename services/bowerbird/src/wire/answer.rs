@@ -21,6 +21,9 @@ pub struct AnswerBody {
     /// Whether to add a sponsored block, apart from the answer.
     #[serde(default)]
     pub ads: bool,
+    /// Ids of ads that stand on the page already, at most 16: neither they nor others of their advertisers are drawn.
+    #[serde(default)]
+    pub beside_ads: Vec<String>,
     /// Most sentences, 1 to 10.
     #[serde(default)]
     pub max_sentences: Option<usize>,
