@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bowerbird_ads::{AdEngine, AdRequest, AdsConfig, DatabaseAddress, Place};
+use bowerbird_ads::{AdEngine, AdRequest, AdsConfig, DatabaseAddress, Level, Place};
 use bowerbird_auction::segment::{self, SegmentRules};
 use bowerbird_auction::{Billing, Candidate, Mechanism, Micros, Probability, Rules, SQUASH_PIVOT};
 use bowerbird_models_api::stub::{StubEmbedder, StubReranker};
@@ -52,6 +52,13 @@ async fn main() -> anyhow::Result<()> {
         engine.import_json(&bookings(part, 2_000.min(ads - part * 2_000))).await?;
     }
     say(&format!("{} ads booked in {:.1?}, seed {SEED}", engine.ads(), begun.elapsed()));
+
+    engine.in_force().await?;
+    let begun = Instant::now();
+    engine.change(Level::AdGroup, "p0-0-g0", r#"{"bid_micros": 1234567}"#, None).await?;
+    let answered = begun.elapsed();
+    engine.in_force().await?;
+    say(&format!("a changed bid: answered in {answered:.1?}, in force after {:.1?}", begun.elapsed()));
 
     let requests = Arc::new(requests(decisions));
     let mut pages = Times::default();

@@ -107,7 +107,6 @@ impl Engine {
                             return Ok(Err(Lost::Place(at)));
                         }
                     }
-                    money::expire(work, millis(now)).await?;
                     if let Err(at) = money::reserve(work, &holds, &day(now), expires).await? {
                         return Ok(Err(Lost::Money(at)));
                     }

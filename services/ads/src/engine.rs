@@ -385,7 +385,7 @@ impl Engine {
         let _alone = self.reloads.one_at_a_time.lock().await;
         let mut reader = self.store.begin_read().await?;
         let changes = stored::changes(&mut reader).await?;
-        let index = index::load(&mut reader, self.encoders.space()).await?;
+        let index = index::load(&mut reader, self.encoders.space(), &self.snapshot().ads).await?;
         reader.rollback().await?;
         let (budgets, threshold) = (self.budgets.clone(), self.config.semantic_threshold);
         let file = move || Snapshot::new(index, budgets, threshold);

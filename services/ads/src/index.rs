@@ -7,15 +7,20 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bowerbird_auction::{Billing, Micros};
 use bowerbird_models_api::{Embedding, EmbeddingSpace};
+use sqlx::AssertSqlSafe;
 
 use crate::AdsError;
 use crate::booking::{self, Booking, Level, Pacing, Review};
 use crate::import::NewVersion;
 use crate::keywords::KeywordIndex;
 use crate::money::Budget;
+use crate::sql;
 use crate::store::Connection;
 use crate::stored::{self, Stored, Which};
 use crate::targeting::{Bidding, FrequencyCap, Targeting};
+
+/// Vectors that one statement reads.
+const VECTORS_AT_ONCE: usize = 500;
 
 /// Who books.
 pub(crate) struct Advertiser {
@@ -87,7 +92,7 @@ pub(crate) struct Ad {
     pub enabled: bool,
     /// What the models read.
     pub passage: Arc<str>,
-    pub embedding: Embedding,
+    pub embedding: Arc<Embedding>,
 }
 
 /// Every advertiser, campaign, ad group and ad that is not removed, each list in the order of ids.
@@ -185,15 +190,20 @@ pub(crate) async fn store_embeddings(
     Ok(())
 }
 
-/// Reads everything; `db` should be a transaction, so that the parts belong together.
-pub(crate) async fn load(db: &mut Connection, space: &EmbeddingSpace) -> Result<AdIndex, AdsError> {
+/// Reads everything; `db` should be a transaction, so that the parts belong together. Vectors that `before` has of the
+/// same version are taken from there: they are most of what is stored.
+pub(crate) async fn load(
+    db: &mut Connection,
+    space: &EmbeddingSpace,
+    before: &AdIndex,
+) -> Result<AdIndex, AdsError> {
     let mut index = AdIndex::default();
     // Positions by id, level after level; what hangs below something removed is left out with it.
     let mut at: HashMap<String, usize> = HashMap::new();
     for level in Level::ALL {
         let parents = std::mem::take(&mut at);
         let stored = stored::load(db, level, Which::All).await?;
-        let mut vectors = if level == Level::Ad { vectors(db, space).await? } else { HashMap::new() };
+        let mut vectors = if level == Level::Ad { vectors(db, space, before).await? } else { HashMap::new() };
         for Stored { booking, version, verdict, .. } in stored.into_iter().filter(|stored| !stored.removed) {
             let parent = match booking.parent() {
                 None => 0,
@@ -209,12 +219,10 @@ pub(crate) async fn load(db: &mut Connection, space: &EmbeddingSpace) -> Result<
                 Booking::AdGroup(group) => index.add_group(group, parent),
                 Booking::Ad(ad) => {
                     // A version that has no vector yet is not shown yet.
-                    let Some(vector) = vectors.remove(&id) else { continue };
-                    let damaged = |what: &str| AdsError::Damaged {
-                        what: format!("{what} of ad {id} version {version}"),
-                    };
-                    let version = u32::try_from(version).map_err(|_| damaged("version"))?;
-                    let embedding = decode(&vector, space.dim).ok_or_else(|| damaged("vector"))?;
+                    let Some(embedding) = vectors.remove(&id) else { continue };
+                    let damaged =
+                        |_| AdsError::Damaged { what: format!("version of ad {id} version {version}") };
+                    let version = u32::try_from(version).map_err(damaged)?;
                     index.add_ad(ad, parent, version, verdict.review, embedding)
                 }
             };
@@ -224,16 +232,42 @@ pub(crate) async fn load(db: &mut Connection, space: &EmbeddingSpace) -> Result<
     Ok(index)
 }
 
-/// Vector of the current version by ad, as text.
-async fn vectors(db: &mut Connection, space: &EmbeddingSpace) -> Result<HashMap<String, String>, AdsError> {
-    let rows: Vec<(String, String)> = sqlx::query_as(
-        "SELECT a.id, e.vector FROM ads a \
+/// Vector of the current version by ad.
+async fn vectors(
+    db: &mut Connection,
+    space: &EmbeddingSpace,
+    before: &AdIndex,
+) -> Result<HashMap<String, Arc<Embedding>>, AdsError> {
+    let known: HashMap<&str, &Ad> = before.ads.iter().map(|ad| (ad.id.as_str(), ad)).collect();
+    let there: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT a.id, a.version FROM ads a \
          JOIN ad_embeddings e ON e.ad = a.id AND e.version = a.version AND e.space = $1",
     )
     .bind(space.fingerprint())
-    .fetch_all(db)
+    .fetch_all(&mut *db)
     .await?;
-    Ok(rows.into_iter().collect())
+    let (mut vectors, mut missing) = (HashMap::with_capacity(there.len()), Vec::new());
+    for (id, version) in there {
+        match known.get(id.as_str()).filter(|ad| i64::from(ad.version) == version) {
+            Some(ad) => drop(vectors.insert(id, ad.embedding.clone())),
+            None => missing.push(id),
+        }
+    }
+    for ids in missing.chunks(VECTORS_AT_ONCE) {
+        let statement = format!(
+            "SELECT a.id, a.version, e.vector FROM ads a \
+             JOIN ad_embeddings e ON e.ad = a.id AND e.version = a.version AND e.space = $1 WHERE a.id IN ({})",
+            sql::places(2, ids.len())
+        );
+        let query = sqlx::query_as::<_, (String, i64, String)>(AssertSqlSafe(statement));
+        let query = ids.iter().fold(query.bind(space.fingerprint()), |query, id| query.bind(id.clone()));
+        for (id, version, vector) in query.fetch_all(&mut *db).await? {
+            let damaged = || AdsError::Damaged { what: format!("vector of ad {id} version {version}") };
+            let embedding = decode(&vector, space.dim).ok_or_else(damaged)?;
+            vectors.insert(id, Arc::new(embedding));
+        }
+    }
+    Ok(vectors)
 }
 
 impl AdIndex {
@@ -296,7 +330,7 @@ impl AdIndex {
         group: usize,
         version: u32,
         review: Review,
-        embedding: Embedding,
+        embedding: Arc<Embedding>,
     ) -> usize {
         let place = self.ads.len();
         self.groups[group].ads.push(place);

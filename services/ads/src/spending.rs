@@ -36,7 +36,8 @@ impl Default for Spending {
     fn default() -> Self {
         Self {
             balances: RwLock::default(),
-            next_expiry_ms: AtomicI64::new(i64::MAX),
+            // The first decision looks.
+            next_expiry_ms: AtomicI64::new(i64::MIN),
             changed: Mutex::default(),
         }
     }
@@ -48,7 +49,7 @@ impl Spending {
         let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(
             "SELECT scope, settled_micros, reserved_micros, variance, limit_micros FROM scopes",
         )
-        .fetch_all(&mut *db)
+        .fetch_all(db)
         .await?;
         let balance = |(scope, settled, reserved, variance, limit)| {
             let balance = Balance {
@@ -60,8 +61,6 @@ impl Spending {
             (scope, balance)
         };
         *self.balances.write() = rows.into_iter().map(balance).collect();
-        let next: Option<i64> = sqlx::query_scalar("SELECT MIN(expires_at) FROM holds").fetch_one(db).await?;
-        self.expires_at(next.unwrap_or(i64::MAX));
         Ok(())
     }
 

@@ -338,7 +338,7 @@ fn bookings(rng: &mut SmallRng, size: Size, vectors: &Vectors, words: &[String])
             cap: None,
             facts: Vec::new(),
             passage: "".into(),
-            embedding: vectors.one(rng),
+            embedding: vectors.one(rng).into(),
         });
     }
     for at in 0..size.keywords {

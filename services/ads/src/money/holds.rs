@@ -14,6 +14,9 @@ use crate::writer::Work;
 /// Most holds that one call of [`expire`] ends, so that a writer with a backlog still serves.
 const EXPIRE_AT_ONCE: i64 = 500;
 
+/// After so long holds that ran out are looked for even if none is known to.
+const LOOK_AGAIN_MS: i64 = 10_000;
+
 /// What a shown slot may cost.
 #[derive(Clone, Debug)]
 pub(crate) struct Hold {
@@ -37,8 +40,20 @@ pub(crate) async fn reserve(
     if holds.is_empty() {
         return Ok(Ok(()));
     }
-    for hold in holds {
-        release(work, &hold.nonce).await?;
+    let held: Option<i64> = {
+        let nonces = sql::places(1, holds.len());
+        let statement = format!("SELECT COUNT(*) FROM holds WHERE nonce IN ({nonces})");
+        let query = sqlx::query_scalar(AssertSqlSafe(statement));
+        holds
+            .iter()
+            .fold(query, |query, hold| query.bind(hold.nonce.clone()))
+            .fetch_optional(work.db())
+            .await?
+    };
+    if held.unwrap_or_default() > 0 {
+        for hold in holds {
+            release(work, &hold.nonce).await?;
+        }
     }
     let campaigns: Vec<&str> = holds.iter().map(|hold| hold.campaign.as_str()).collect();
     let budgets = budgets(work.db(), &campaigns).await?;
@@ -120,7 +135,8 @@ pub(crate) async fn expire(work: &mut Work, now_ms: i64) -> Result<usize, AdsErr
     .await?;
     let next: Option<i64> =
         sqlx::query_scalar("SELECT MIN(expires_at) FROM holds").fetch_one(work.db()).await?;
-    work.next_expiry(next.unwrap_or(i64::MAX));
+    // Another server's holds are seen by looking now and then: it may have ended without giving them back.
+    work.next_expiry(next.unwrap_or(i64::MAX).min(now_ms.saturating_add(LOOK_AGAIN_MS)));
     if rows.is_empty() {
         return Ok(0);
     }

@@ -17,7 +17,7 @@ fn ad() -> Ad {
         cap: None,
         enabled: true,
         passage: "".into(),
-        embedding: Embedding::normalized(vec![1.0]).expect("a direction"),
+        embedding: Embedding::normalized(vec![1.0]).expect("a direction").into(),
     }
 }
 
