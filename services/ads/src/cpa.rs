@@ -70,21 +70,18 @@ impl Costs {
     /// `kept` is the dual of an earlier run, with which one begins.
     fn moved(&self, campaign: String, target: Micros, totals: Totals, kept: Option<f64>) {
         let mut costs = self.0.lock();
-        match costs.get_mut(&campaign).filter(|cost| cost.target == target) {
-            Some(cost) => {
-                let spent = Micros((totals.spent - cost.totals.spent).max(0));
-                let clicks = (totals.clicks - cost.totals.clicks).max(0);
-                // Neither is negative, and a rate is finite.
-                let _ = cost.dual.tick(spent, clicks as f64 * totals.rate());
-                cost.totals = totals;
-            }
-            None => {
-                let rules = PacingRules { step: STEP, least: -MOST_OVER_TARGET.ln(), most: 4.0 };
-                // A target out of range is refused when it is booked.
-                if let Ok(dual) = CpaDual::start(target, target, rules, kept) {
-                    costs.insert(campaign, Cost { target, totals, dual });
-                }
-            }
+        if let Some(cost) = costs.get_mut(&campaign).filter(|cost| cost.target == target) {
+            let spent = Micros((totals.spent - cost.totals.spent).max(0));
+            let clicks = (totals.clicks - cost.totals.clicks).max(0);
+            // Neither is negative, and a rate is finite.
+            let _ = cost.dual.tick(spent, clicks as f64 * totals.rate());
+            cost.totals = totals;
+            return;
+        }
+        let rules = PacingRules { step: STEP, least: -MOST_OVER_TARGET.ln(), most: 4.0 };
+        // A target out of range is refused when it is booked.
+        if let Ok(dual) = CpaDual::start(target, target, rules, kept) {
+            costs.insert(campaign, Cost { target, totals, dual });
         }
     }
 

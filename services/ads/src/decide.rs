@@ -87,8 +87,6 @@ pub struct AdRequest {
     pub auction_id: Uuid,
     /// No model work is started after this moment.
     pub deadline: Option<Instant>,
-    /// Nobody waits for it yet: model work is no more urgent than the checks of an answer.
-    pub ahead: bool,
 }
 
 impl AdRequest {
@@ -114,13 +112,16 @@ impl AdRequest {
             now,
             auction_id,
             deadline: None,
-            ahead: false,
         }
     }
 
-    /// How its model work queues that is usually as urgent as `priority`.
+    /// How its model work queues that is as urgent as `priority` for a page; below an answer nobody waits for it yet, and
+    /// the checks of sentences come first come first served with it.
     pub(crate) fn job(&self, priority: Priority) -> Job {
-        let priority = if self.ahead { Priority::AnswerCheck } else { priority };
+        let priority = match self.place {
+            Place::Page => priority,
+            Place::Answer => Priority::AnswerCheck,
+        };
         Job { priority, deadline: self.deadline }
     }
 }
@@ -177,6 +178,7 @@ enum Field {
 impl Contest {
     /// The same, to be settled at `now` for places below `answer`, which is judged by the list of words and compared with
     /// advertisers' block lists; the posts it was written from were judged before.
+    #[must_use]
     pub fn below(mut self, answer: &str, now: Timestamp) -> Self {
         self.request.now = now;
         if let Some(term) = sensitive::sensitive_term(answer) {

@@ -238,7 +238,6 @@ pub fn answer_ads(
         beside,
         beside_ads,
         deadline: Some(asked.deadline),
-        ahead: true,
         ..AdRequest::new(&asked.question, Timestamp::now(), Uuid::now_v7())
     }
 }

@@ -194,12 +194,12 @@ async fn the_log_judges_other_rules_or_says_that_it_cannot() {
 
 #[tokio::test]
 async fn slots_that_exploration_may_change_say_how_likely_they_were() {
+    const PAGES: u128 = 400;
     let mut explores = with_no_ad(0);
     explores.clicks.explore_share = 0.5;
     let fixture = three(explores).await;
     let (mut counts, mut told) =
         (BTreeMap::<Vec<String>, f64>::new(), BTreeMap::<Vec<String>, Vec<f64>>::new());
-    const PAGES: u128 = 400;
     for n in 1..=PAGES {
         let page = AdRequest { place: Place::Page, ..below_answer(n) };
         let slate = fixture.engine.decide(page).await.expect("decides");
