@@ -3,7 +3,7 @@
 //! `cargo bench -p bowerbird-benches --bench write_cost`; `-- --posts 50000 --writes 3000 --rate 50` are the defaults.
 //! The index begins with demo posts, and beyond those with posts made of their halves; vectors come from a stub. Writes
 //! are single ones, each when it is due, mixed as in the bench `reindex`: six in ten new posts, two edits, one deletion,
-//! one change of counters. Then the same while another generation is built.
+//! one change of counters. In between, searches by words are timed. Then the same while another generation is built.
 //!
 //! What is counted is what is given to write calls (`wchar` of `/proc/self/io`, see `usage::written_bytes`), by the name
 //! of the thread that gives it, and what the disk got meanwhile (`/sys/dev/block`), other processes and the journal of the
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use bowerbird::eval::measure::latency;
 use bowerbird::usage;
 use bowerbird_benches::{argument, demo_texts};
+use bowerbird_lexical::BagQuery;
 use bowerbird_live::{GenerationSpec, Live, LiveConfig, VectorSource};
 use bowerbird_posts::{CountsPatch, Op, Post, PostId};
 use rand::rngs::SmallRng;
@@ -29,6 +30,8 @@ use rand::{Rng, SeedableRng};
 const SEED: u64 = 7;
 /// Components of a vector, as those of the small embedders.
 const DIM: usize = 384;
+/// After every so many writes a search by words is timed.
+const SEARCH_EVERY: usize = 10;
 /// Posts that a rebuild adds in one step, and the time that a step takes with a real embedder on two cores.
 const STEP: (usize, usize, Duration) = (512, 32, Duration::from_millis(500));
 
@@ -43,7 +46,7 @@ fn main() {
     println!("{posts} posts to begin with; {writes} writes, {rate}/s");
     println!("\nno rebuild");
     let before = Written::now(dir.path());
-    load.write(&live, writes, rate);
+    load.write(&live, dir.path(), writes, rate);
     before.report(dir.path(), writes);
 
     println!("\na rebuild beside");
@@ -52,7 +55,7 @@ fn main() {
     std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().name("rebuild".into());
         builder.spawn_scoped(scope, || rebuild(&live, &done)).expect("a thread");
-        load.write(&live, writes, rate);
+        load.write(&live, dir.path(), writes, rate);
         // Before the threads of the rebuild end.
         before.report(dir.path(), writes);
         done.store(true, Ordering::Release);
@@ -118,9 +121,9 @@ struct Load {
 
 impl Load {
     /// Writes one change after the other, each when it is due, and waits until the indexes have them.
-    fn write(&mut self, live: &Live, writes: usize, rate: usize) {
+    fn write(&mut self, live: &Live, dir: &Path, writes: usize, rate: usize) {
         let begun = Instant::now();
-        let mut acknowledged = Vec::with_capacity(writes);
+        let (mut acknowledged, mut searched, mut segments) = (Vec::new(), Vec::new(), 0);
         for n in 0..writes {
             let due = begun + Duration::from_secs_f64(n as f64 / rate as f64);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -128,10 +131,29 @@ impl Load {
             let sent = Instant::now();
             live.write_blocking(vec![op]).expect("acknowledged");
             acknowledged.push(sent.elapsed().as_secs_f64() * 1e3);
+            if n % SEARCH_EVERY == 0 {
+                let text = &self.texts[self.rng.random_range(0..self.texts.len())];
+                let words: Vec<&str> = text.split_whitespace().take(3).collect();
+                let begun = Instant::now();
+                live.snapshot()
+                    .lexical()
+                    .search(&BagQuery::words(words.join(" ")), None, 100)
+                    .expect("searched");
+                searched.push(begun.elapsed().as_secs_f64() * 1e3);
+                segments += segments_in(dir);
+            }
         }
         live.flush().expect("flushed");
         let took = latency(acknowledged);
         println!("acknowledged after {:.1} ms p50, {:.1} p95, {:.1} p99", took.p50, took.p95, took.p99);
+        let (searches, took) = (searched.len(), latency(searched));
+        println!(
+            "BM25 over {:.1} segments: {:.2} ms p50, {:.2} p95, {:.2} p99",
+            segments as f64 / searches as f64,
+            took.p50,
+            took.p95,
+            took.p99
+        );
     }
 
     fn op(&mut self, n: usize) -> Op {
@@ -155,6 +177,12 @@ impl Load {
             }
         }
     }
+}
+
+/// Segments of the lexical index that serves.
+fn segments_in(dir: &Path) -> usize {
+    let files = std::fs::read_dir(dir.join("generation").join("lexical")).into_iter().flatten().flatten();
+    files.filter(|file| file.path().extension().is_some_and(|extension| extension == "idx")).count()
 }
 
 /// Bytes written so far: by the process, by each thread that runs, under its name and number, and to the disk.
