@@ -1,4 +1,4 @@
-//! What a durable write costs: time and bytes handed to the disk for a post, alone and in groups, in a small store and
+//! What a durable write costs: time and bytes given to write calls for a post, alone and in groups, in a small store and
 //! in a large one.
 //!
 //! `cargo run --release -p bowerbird-posts --example write_cost -- 100000 1000000`
@@ -9,10 +9,11 @@ use std::time::Instant;
 
 use bowerbird_posts::{CountsPatch, Op, Post, PostId, PostStore};
 
-/// Bytes this process has caused to be written so far; 0 where the system does not say.
+/// Bytes this process has given to write calls so far; 0 where the system does not say. Not `write_bytes`, which counts
+/// the whole folio of the page cache that a changed page is part of, up to 2 MiB.
 fn written_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    let line = text.lines().find_map(|line| line.strip_prefix("wchar: "));
     line.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
 }
 
