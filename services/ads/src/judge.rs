@@ -5,6 +5,7 @@
 //! advertisers got out of it. Money is not estimated, because other rules would have charged other prices.
 
 use std::collections::HashMap;
+use std::ops::Add;
 
 use bowerbird_auction::segment::{self, SegmentRules};
 use bowerbird_auction::{Candidate, Micros};
@@ -88,10 +89,11 @@ fn weighed(
         let one = |ad: &String| of(ad).map_or(0.0, worth);
         let expected = |ad: &String| of(ad).map_or(0.0, |c| c.ctr.get() * worth(c));
         offpolicy::Decision {
-            reward: clicks.iter().map(one).sum(),
+            // A sum of nothing is -0 for floats.
+            reward: clicks.iter().map(one).fold(0.0, f64::add),
             logged: decision.log.propensity,
             target: propensity,
-            predicted: drawn.iter().map(expected).sum(),
+            predicted: drawn.iter().map(expected).fold(0.0, f64::add),
             predicted_target: shares.iter().map(|share| share.probability * expected(&share.id)).sum(),
             supported,
         }
