@@ -286,16 +286,11 @@ fn one_per_advertiser(
     gamma: f64,
     funnel: &mut Funnel,
 ) -> Vec<Candidate<String>> {
-    // Money for an impression of the first slot.
-    let score = |s: &Scored| match index.billing(index.ads[s.ad].group) {
-        Billing::PerClick => s.effective().0 as f64 * s.click_probability.get().powf(gamma),
-        Billing::PerMille => s.effective().0 as f64 / 1000.0,
-    };
-    let mut ranked: Vec<&Scored> = scored.iter().filter(|scored| out.lets(index, scored)).collect();
-    ranked.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.ad.cmp(&b.ad)));
+    let worth = |scored: &Scored| scored.worth(index, scored.click_probability.get(), gamma);
+    let contenders: Vec<&Scored> = scored.iter().filter(|scored| out.lets(index, scored)).collect();
     let mut seen = HashSet::new();
     let mut candidates = Vec::new();
-    for scored in ranked {
+    for scored in in_order(&contenders, worth) {
         let campaign = index.groups[index.ads[scored.ad].group].campaign;
         if seen.insert(index.campaigns[campaign].advertiser) {
             // Relevance has had its say at the gate and in the click estimate.
@@ -309,6 +304,13 @@ fn one_per_advertiser(
         }
     }
     candidates
+}
+
+/// The largest `worth` first; equal ones by their position.
+pub(crate) fn in_order<'s>(contenders: &[&'s Scored], worth: impl Fn(&Scored) -> f64) -> Vec<&'s Scored> {
+    let mut ranked: Vec<(f64, &Scored)> = contenders.iter().map(|scored| (worth(scored), *scored)).collect();
+    ranked.sort_by(|(a, first), (b, second)| b.total_cmp(a).then(first.ad.cmp(&second.ad)));
+    ranked.into_iter().map(|(_, scored)| scored).collect()
 }
 
 /// What the ad's group pays for a click at most.

@@ -153,6 +153,15 @@ impl Scored {
     pub fn effective(&self) -> Micros {
         bowerbird_auction::paced_bid(self.paced.bid, self.paced.pacing)
     }
+
+    /// Micros for an impression of the first slot if it is clicked with this probability, squashed by `gamma`.
+    pub fn worth(&self, index: &AdIndex, clicks: f64, gamma: f64) -> f64 {
+        let bid = self.effective().0 as f64;
+        match index.billing(index.ads[self.ad].group) {
+            Billing::PerClick => bid * clicks.powf(gamma),
+            Billing::PerMille => bid / 1000.0,
+        }
+    }
 }
 
 /// A request with the ads that fit it, before the auction: nothing is held yet, and a contest that is dropped costs

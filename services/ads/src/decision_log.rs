@@ -17,6 +17,8 @@ use crate::{AdsError, ShownWording};
 
 /// Version of the text.
 const VERSION: u32 = 1;
+/// Decisions that one simulation or judgement looks at.
+const READ_AT_ONCE: i64 = 20_000;
 /// Rows that one call of [`prune`] takes away.
 const PRUNE_AT_ONCE: i64 = 1000;
 
@@ -71,21 +73,14 @@ pub struct LoggedSlots {
     pub squash_pivot: f64,
 }
 
-/// [`SegmentRules`] as kept.
+/// [`SegmentRules`] as kept, with their name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoggedSegment {
     /// Always `segment`.
     pub mechanism: SegmentMechanism,
-    /// Most ads.
-    pub winners: usize,
-    /// Weight of showing none, in micros an impression.
-    pub null_weight: f64,
-    /// Least price of a click.
-    pub reserve: Micros,
-    /// Least price of a thousand impressions.
-    pub reserve_per_mille: Micros,
-    /// Exponent of the noise.
-    pub temperature: f64,
+    /// The rules.
+    #[serde(flatten)]
+    pub rules: SegmentRules,
 }
 
 /// Tells the rules of an answer from those of a page.
@@ -107,14 +102,9 @@ impl From<&Auction> for LoggedRules {
                 squash_gamma: rules.squash_gamma,
                 squash_pivot: rules.squash_pivot.get(),
             }),
-            Auction::Segment(rules) => Self::Segment(LoggedSegment {
-                mechanism: SegmentMechanism::Segment,
-                winners: rules.winners,
-                null_weight: rules.null_weight,
-                reserve: rules.reserve,
-                reserve_per_mille: rules.reserve_per_mille,
-                temperature: rules.temperature,
-            }),
+            Auction::Segment(rules) => {
+                Self::Segment(LoggedSegment { mechanism: SegmentMechanism::Segment, rules: rules.clone() })
+            }
         }
     }
 }
@@ -132,13 +122,7 @@ impl From<&LoggedRules> for Auction {
                 squash_pivot: Probability::new(logged.squash_pivot)
                     .unwrap_or(bowerbird_auction::SQUASH_PIVOT),
             }),
-            LoggedRules::Segment(logged) => Self::Segment(SegmentRules {
-                winners: logged.winners,
-                null_weight: logged.null_weight,
-                reserve: logged.reserve,
-                reserve_per_mille: logged.reserve_per_mille,
-                temperature: logged.temperature,
-            }),
+            LoggedRules::Segment(logged) => Self::Segment(logged.rules.clone()),
         }
     }
 }
@@ -342,17 +326,13 @@ impl Unread {
     }
 }
 
-/// The newest decisions since `since_ms`, at most `limit`.
-pub(crate) async fn since(
-    db: &mut AnyConnection,
-    since_ms: i64,
-    limit: usize,
-) -> Result<Vec<Unread>, AdsError> {
+/// The newest decisions since `since_ms`, at most [`READ_AT_ONCE`].
+pub(crate) async fn since(db: &mut AnyConnection, since_ms: i64) -> Result<Vec<Unread>, AdsError> {
     let rows: Vec<(String, i64, String, String)> = sqlx::query_as(
         "SELECT auction_id, at, query, log FROM decisions WHERE at >= $1 ORDER BY at DESC, auction_id LIMIT $2",
     )
     .bind(since_ms)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(READ_AT_ONCE)
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(|(id, at, query, text)| Unread(id, at, query, text)).collect())

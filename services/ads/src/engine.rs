@@ -259,7 +259,7 @@ impl AdEngine {
         self.0.no_fill(from, to).await
     }
 
-    /// A filled decision from the log, run again; none when it is not kept.
+    /// A decision from the log, run again: one with an ad, or a draw that came to none. None when it is not kept.
     pub async fn decision(&self, auction_id: Uuid) -> Result<Option<Decision>, AdsError> {
         let mut reader = self.0.store.reader.acquire().await?;
         let Some(mut decision) = decision_log::find(&mut reader, auction_id).await? else { return Ok(None) };

@@ -14,8 +14,6 @@ use crate::auction::{Auction, Won};
 use crate::decision_log::{Decision, DecisionLog, Unread};
 use crate::engine::Engine;
 
-/// Decisions that one simulation reads.
-const MAX_DECISIONS: usize = 20_000;
 /// Points of a landscape.
 const FACTORS: [f64; 9] = [0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0];
 /// Half width of a 95 % interval, in standard errors.
@@ -187,7 +185,7 @@ impl Engine {
                 .await?;
         let Some(budget) = budget else { return Ok(None) };
         let mut reader = self.store.reader.acquire().await?;
-        let decisions = crate::decision_log::since(&mut reader, since_ms, MAX_DECISIONS).await?;
+        let decisions = crate::decision_log::since(&mut reader, since_ms).await?;
         drop(reader);
         let campaign = campaign.to_owned();
         let work = move || {

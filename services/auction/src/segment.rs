@@ -7,6 +7,8 @@
 //! follows from seed, segment and id alone ([`crate`] says why that replays), and the probability of what happened is
 //! known exactly, so every log of this auction can judge other policies without bias.
 
+use serde::{Deserialize, Serialize};
+
 use crate::noise::{Noise, Purpose};
 use crate::price::charge;
 use crate::rank::check;
@@ -16,7 +18,7 @@ use crate::{AuctionError, Award, Billing, Candidate, MAX_BID, MAX_SLOTS, Micros,
 pub const MAX_TEMPERATURE: f64 = 8.0;
 
 /// The rules of a segment auction.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SegmentRules {
     /// Most ads of the segment.
     pub winners: usize,

@@ -1,6 +1,7 @@
 //! A query with its ads, and a question with its answer: what the command line and the server share.
 //!
-//! The organic part is complete before an ad is looked for, so no ad can touch a score, an order or a word.
+//! A page is complete before an ad is looked for. The ads that fit an answer are looked for while it is written, by calls
+//! that share nothing with it but the threads of the models. So no ad can touch a score, an order or a word.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -171,19 +172,19 @@ pub async fn sponsored(
     }
 }
 
-/// Writes `answer` and looks meanwhile for the ads that fit `question`, from the moment of `begin` on: nothing of an
+/// Writes `answer` and looks meanwhile for the ads that are `wanted`, if any, from the moment of `begin` on: nothing of an
 /// ad is known to the answer, and nothing is held for one until the answer is there ([`below`]).
 pub async fn with_ads<A>(
     stack: &Stack,
-    question: AdRequest,
+    wanted: Option<AdRequest>,
     begin: impl Future<Output = ()>,
     answer: impl Future<Output = A>,
 ) -> (A, Option<Looked>) {
-    let Some(ads) = &stack.ads else { return (answer.await, None) };
-    let auction_id = question.auction_id;
+    let (Some(ads), Some(wanted)) = (&stack.ads, wanted) else { return (answer.await, None) };
+    let auction_id = wanted.auction_id;
     let looking = async {
         begin.await;
-        ads.contest(question).await
+        ads.contest(wanted).await
     };
     let (mut answer, mut looking) = (pin!(answer), pin!(looking));
     let mut found = None;

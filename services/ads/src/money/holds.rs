@@ -40,17 +40,12 @@ pub(crate) async fn reserve(
     if holds.is_empty() {
         return Ok(Ok(()));
     }
-    let held: Option<i64> = {
-        let nonces = sql::places(1, holds.len());
-        let statement = format!("SELECT COUNT(*) FROM holds WHERE nonce IN ({nonces})");
-        let query = sqlx::query_scalar(AssertSqlSafe(statement));
-        holds
-            .iter()
-            .fold(query, |query, hold| query.bind(hold.nonce.clone()))
-            .fetch_optional(work.db())
-            .await?
-    };
-    if held.unwrap_or_default() > 0 {
+    let nonces = sql::places(1, holds.len());
+    let statement = format!("SELECT COUNT(*) FROM holds WHERE nonce IN ({nonces})");
+    let query = sqlx::query_scalar(AssertSqlSafe(statement));
+    let query = holds.iter().fold(query, |query, hold| query.bind(hold.nonce.clone()));
+    let held_before: i64 = query.fetch_one(work.db()).await?;
+    if held_before > 0 {
         for hold in holds {
             release(work, &hold.nonce).await?;
         }

@@ -33,13 +33,9 @@ pub async fn ask(stack: &crate::stack::Stack, q: &str, ads: bool) -> anyhow::Res
         timeout_ms: None,
     };
     let flow::Question { found, request, .. } = flow::question(stack, &body).await?;
-    let sponsored = flow::answer_ads(stack, &request, flow::beside(&found.hits), Vec::new());
+    let wanted = ads.then(|| flow::answer_ads(stack, &request, flow::beside(&found.hits), Vec::new()));
     let writing = flow::answerer(stack)?.answer(request);
-    let (answer, looked) = if ads {
-        flow::with_ads(stack, sponsored, std::future::ready(()), writing).await
-    } else {
-        (writing.await, None)
-    };
+    let (answer, looked) = flow::with_ads(stack, wanted, std::future::ready(()), writing).await;
     let ads = flow::below(stack, looked, &answer.text).await;
     let page = AnswerPage { answer: serde_json::to_value(&answer)?, ads, request_id: "cli".into() };
     Ok((answer, page))

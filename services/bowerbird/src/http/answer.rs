@@ -47,13 +47,9 @@ pub async fn answer(
     let beside = flow::beside(&found.hits);
     if !body.stream {
         let still_there = request.still_there.clone();
-        let sponsored = flow::answer_ads(&app.stack, &request, beside, body.beside_ads);
+        let wanted = body.ads.then(|| flow::answer_ads(&app.stack, &request, beside, body.beside_ads));
         let writing = collect(app.stack.answers.stream(&answerer, request, key), &still_there);
-        let (mut answer, looked) = if body.ads {
-            flow::with_ads(&app.stack, sponsored, std::future::ready(()), writing).await
-        } else {
-            (writing.await, None)
-        };
+        let (mut answer, looked) = flow::with_ads(&app.stack, wanted, std::future::ready(()), writing).await;
         if let Some(error) = answer.error.take() {
             return Err(error.into());
         }
@@ -165,7 +161,8 @@ async fn compose(app: &App, answerer: &Answerer, stream: &Stream, reader: u64, o
     let mut request = plan.request.clone();
     request.deadline = Instant::now() + plan.timeout;
     let still_there = request.still_there.clone();
-    let sponsored = flow::answer_ads(&app.stack, &request, plan.beside.clone(), plan.beside_ads.clone());
+    let wanted = (plan.ads && !stream.has("ad"))
+        .then(|| flow::answer_ads(&app.stack, &request, plan.beside.clone(), plan.beside_ads.clone()));
     let mut events = app.stack.answers.stream(answerer, request, plan.key);
     let (began, mut text) = (Notify::new(), String::new());
     let telling = async {
@@ -192,11 +189,7 @@ async fn compose(app: &App, answerer: &Answerer, stream: &Stream, reader: u64, o
         began.notify_one();
         done
     };
-    let (done, looked) = if plan.ads && !stream.has("ad") {
-        flow::with_ads(&app.stack, sponsored, began.notified(), telling).await
-    } else {
-        (telling.await, None)
-    };
+    let (done, looked) = flow::with_ads(&app.stack, wanted, began.notified(), telling).await;
     let Some(summary) = done else { return };
     if let Some(ads) = flow::below(&app.stack, looked, &text).await {
         out.send(stream.fixed(reader, "ad", json!(ads))).await;

@@ -53,7 +53,7 @@ pub struct Plan {
     pub key: Option<Key>,
     /// Most time of each attempt.
     pub timeout: Duration,
-    /// Whether to look for sponsored blocks at the end.
+    /// Whether sponsored blocks come at the end.
     pub ads: bool,
     /// What stands beside those.
     pub beside: Vec<Neighbour>,
