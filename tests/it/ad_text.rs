@@ -39,6 +39,9 @@ pub async fn shop(generator: Arc<dyn Generator>, rewrite: bool) -> Fixture {
     let mut config = test_config();
     config.ads.rewrite = rewrite;
     config.ads.engine.gate.threshold = 0.0;
+    // Decisions are compared: none may be one that explores, and no draw may come to no ad.
+    config.ads.engine.clicks.explore_share = 0.0;
+    config.ads.engine.segment.no_ad_micros = bowerbird_auction::Micros(0);
     let posts = vec![post("p", "ann", "2014-05-01", "What to look for in running shoes: ask Zebulon")];
     let fixture = fixture_with(config, models, posts).await;
     let ads = fixture.stack.ads.as_ref().expect("ads are on");
